@@ -1,0 +1,111 @@
+//! The state directory: one directory per container, one record in each.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Hooks;
+use serde::{Deserialize, Serialize};
+
+/// The format of `state.json`. A record with another number is refused, not guessed at.
+pub const FORMAT: u32 = 1;
+
+/// What is remembered of a container: `<root>/<id>/state.json`.
+///
+/// Whether it is created, running, paused or stopped is never stored: a stored
+/// word goes stale when a process dies. It is decided from the process, its
+/// start time, the start socket and the freezer (see [`Status`]).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// `ociVersion` of the bundle's configuration.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// The root file system, absolute.
+    pub rootfs: PathBuf,
+    /// When it was created: RFC 3339 with nanoseconds, UTC.
+    pub created: String,
+    /// User id of who created it.
+    pub owner: u32,
+    /// The bundle's annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The first process, in the runtime's pid namespace; 0 until it exists.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat` of that process, in clock ticks since boot:
+    /// tells it from a later process with the same number.
+    pub start_time: u64,
+    /// The container's cgroup, if it has one of its own.
+    pub cgroup: Option<CgroupRecord>,
+    /// Namespaces that differ from the runtime's, as `CLONE_NEW*` flags: what `exec` joins.
+    pub namespaces: u64,
+    /// Whether the container has a pid namespace that ends with its first process.
+    pub private_pid: bool,
+    /// The bundle's hooks as they were at create: later edits have no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
+    /// The steps that remain after `start`, in words, with the number of the first:
+    /// what `start` needs to report a failure.
+    pub late_steps: LateSteps,
+}
+
+/// The steps of a plan that the first process walks after `start`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LateSteps {
+    /// Number of the first of them, from 1.
+    pub first: usize,
+    /// How many steps the whole plan has.
+    pub of: usize,
+    /// Each in words.
+    pub steps: Vec<String>,
+    /// `args[0]` of the process.
+    pub program: String,
+}
+
+/// Where the container's cgroup is and who made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupRecord {
+    /// The directory on the cgroup2 file system, absolute.
+    pub path: PathBuf,
+    /// Who manages it.
+    pub driver: Driver,
+}
+
+/// Who makes and removes the container's cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// capsid itself, by mkdir and rmdir.
+    Cgroupfs,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Being created, or its creation was interrupted.
+    Creating,
+    /// Set up; its first process waits for `start`.
+    Created,
+    /// The process runs.
+    Running,
+    /// Its cgroup is frozen.
+    Paused,
+    /// The process is gone.
+    Stopped,
+}
+
+impl Status {
+    /// The word of the runtime specification.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
