@@ -2,5 +2,8 @@
 //!
 //! Pure except for reading the file. The types are oci-spec's.
 
+/// `config.json` and `exec --process` files: bytes to types, with errors that name the field.
+pub mod bundle;
+
 /// The words of a mount's `options`, turned into the kernel's own flags.
 pub mod mount_options;
