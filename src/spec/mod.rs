@@ -7,3 +7,6 @@ pub mod bundle;
 
 /// The words of a mount's `options`, turned into the kernel's own flags.
 pub mod mount_options;
+
+/// What `capsid spec` writes.
+pub mod template;
