@@ -10,7 +10,8 @@ use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
 use super::{
-    create, delete, exec, explain, kill, list, options, pause, ps, resume, root, run, start, state,
+    create, delete, exec, explain, features, kill, list, options, pause, ps, resume, root, run,
+    spec, start, state,
 };
 use crate::error::{Error, Result};
 use crate::log;
@@ -40,7 +41,9 @@ const COMMANDS: &[(&str, Definition)] = &[
     ("pause", pause::command),
     ("resume", resume::command),
     ("delete", delete::command),
+    ("spec", spec::command),
     ("explain", explain::command),
+    ("features", features::command),
 ];
 
 /// Commands whose operands belong to another program, or may look like options.
@@ -52,6 +55,8 @@ const STATELESS: &[&str] = &["spec", "features", "explain"];
 /// One line per command that does something.
 fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
     match name {
+        "features" => features::run(global, matches),
+        "spec" => spec::run(global, matches),
         _ => Err(unknown_command(global.called_as, name)),
     }
 }
