@@ -1,5 +1,10 @@
 //! The command line as engines see it: the real binary, its streams and exit codes.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test cannot do without must be there"
+)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;

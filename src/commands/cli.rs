@@ -137,13 +137,7 @@ fn invoke(called_as: &'static str, args: &[OsString]) -> Result<u8, Failed> {
         return Ok(help(called_as, args)?);
     }
     let command = find(called_as, &name).ok_or_else(|| unknown_command(called_as, &name))?;
-    command_line(command, &name, args, &mut global).map_err(|error| {
-        let code = if name == "exec" { 255 } else { 1 };
-        Failed {
-            code,
-            message: describe(called_as, &name, &error),
-        }
-    })
+    command_line(command, &name, args, &mut global)
 }
 
 /// Parses the arguments of one command, and runs it.
@@ -152,43 +146,51 @@ fn command_line(
     name: &str,
     args: &[OsString],
     global: &mut Global,
-) -> Result<u8> {
-    let usage =
-        |problem: String| Error::Usage(format!("{}: {name:?}: {problem}", global.called_as));
-    let order = if OPTIONS_FIRST.contains(&name) {
-        Order::OptionsFirst
-    } else {
-        Order::Mixed
+) -> Result<u8, Failed> {
+    let called_as = global.called_as;
+    let refused = |problem: String| Failed {
+        code: failure_code(name),
+        message: format!("{called_as}: {name:?} {problem}"),
     };
-    let Arguments {
-        options,
-        operands,
-        asked,
-    } = go_flags::sort(&command, args, order)
-        .map_err(|problem| usage(with_remedy(&problem, global.called_as, name)))?;
-    if asked.is_some() {
-        return print_help(command);
+    let order = match OPTIONS_FIRST.contains(&name) {
+        true => Order::OptionsFirst,
+        false => Order::Mixed,
+    };
+    let sorted = go_flags::sort(&command, args, order)
+        .map_err(|problem| refused(with_remedy(&problem, called_as, name)))?;
+    if sorted.asked.is_some() {
+        return Ok(print_help(command)?);
     }
-    if let Some(problem) = wrong_count(&command, operands.len()) {
+    if let Some(problem) = wrong_count(&command, sorted.operands.len()) {
         print(&format!("Incorrect Usage.\n\n{}", help_text(command)))?;
-        return Err(Error::Usage(format!(
-            "{}: {name:?} {problem}",
-            global.called_as
-        )));
+        return Err(refused(problem));
     }
-    let matches = parse(command, &options, &operands).map_err(usage)?;
+    let matches = parse(command, &sorted.options, &sorted.operands).map_err(refused)?;
+    prepare_root(global, name)
+        .and_then(|()| execute(name, global, &matches))
+        .map_err(|error| Failed {
+            code: failure_code(name),
+            message: describe(called_as, name, &error),
+        })
+}
+
+fn prepare_root(global: &mut Global, name: &str) -> Result<()> {
     if !global.root_explicit && !STATELESS.contains(&name) {
         global.root = root::default_prepared()?;
     }
-    execute(name, global, &matches)
+    Ok(())
+}
+
+/// Low numbers could be the status of the program that `exec` was to run.
+fn failure_code(name: &str) -> u8 {
+    if name == "exec" { 255 } else { 1 }
 }
 
 /// The text of a failure. Engines know these beginnings from runc.
 fn describe(called_as: &str, name: &str, error: &Error) -> String {
-    match (error, name) {
-        (Error::Usage(problem), _) => problem.clone(),
-        (_, "create" | "run") => format!("{called_as} {name} failed: {error}"),
-        (_, "exec") => format!("exec failed: {error}"),
+    match name {
+        "create" | "run" => format!("{called_as} {name} failed: {error}"),
+        "exec" => format!("exec failed: {error}"),
         _ => error.to_string(),
     }
 }
