@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use syscalls::Sysno;
@@ -99,8 +99,9 @@ impl From<Error> for Failed {
 
 /// Does what the arguments say, the program's own name first; returns the exit code.
 pub fn run(args: &[OsString]) -> u8 {
-    let called_as = match root::base_name(args.first()) {
-        b"runc" => "runc",
+    let path = args.first().map(Path::new);
+    let called_as = match path.and_then(Path::file_name) {
+        Some(name) if name == "runc" => "runc",
         _ => "capsid",
     };
     match invoke(called_as, args.get(1..).unwrap_or_default()) {
@@ -398,3 +399,6 @@ pub(crate) fn print(text: &str) -> Result<u8> {
         .map_err(|e| Error::io("write to", "standard output", Sysno::write, &e))?;
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests;

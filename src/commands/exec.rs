@@ -16,59 +16,7 @@ pub(crate) fn command() -> Command {
              belongs to the program. Exits with the program's status, 128 + the number of the\n\
              signal that ended it, or 255 when the program could not be run.",
         )
-        .arg(options::console_socket())
-        .arg(options::pidfd_socket())
-        .arg(options::text(
-            "cwd",
-            "DIR",
-            "Working directory, in the container",
-        ))
-        .arg(
-            options::texts(
-                "env",
-                "NAME=VALUE",
-                "Set an environment variable (repeatable)",
-            )
-            .short('e'),
-        )
-        .arg(options::switch("tty", "Give the process a terminal").short('t'))
-        .arg(options::text("user", "UID[:GID]", "User and group id, in the container").short('u'))
-        .arg(options::texts("additional-gids", "GID", "Add a group id (repeatable)").short('g'))
-        .arg(
-            options::path(
-                "process",
-                "FILE",
-                "Read the whole process from this JSON file",
-            )
-            .short('p'),
-        )
-        .arg(options::detach())
-        .arg(options::pid_file())
-        .arg(options::text(
-            "process-label",
-            "LABEL",
-            "SELinux label of the process",
-        ))
-        .arg(options::text(
-            "apparmor",
-            "PROFILE",
-            "AppArmor profile of the process",
-        ))
-        .arg(options::switch(
-            "no-new-privs",
-            "Set no_new_privs on the process",
-        ))
-        .arg(options::texts("cap", "CAPABILITY", "Add a capability (repeatable)").short('c'))
-        .arg(options::preserve_fds())
-        .arg(options::texts(
-            "cgroup",
-            "PATH",
-            "Run in this cgroup below the container's (repeatable)",
-        ))
-        .arg(options::switch(
-            "ignore-paused",
-            "Do not refuse a paused container",
-        ))
+        .args(process_options())
         .arg(options::container_id())
         .arg(
             Arg::new("command")
@@ -84,6 +32,43 @@ pub(crate) fn command() -> Command {
              capsid exec web ls -l /\n  \
              capsid exec --tty --user 1000:1000 --env TERM=xterm web sh",
         )
+}
+
+/// The options, each an attribute of the process or of how it is followed.
+fn process_options() -> [Arg; 17] {
+    [
+        options::console_socket(),
+        options::pidfd_socket(),
+        options::text("cwd", "DIR", "Working directory, in the container"),
+        options::texts(
+            "env",
+            "NAME=VALUE",
+            "Set an environment variable (repeatable)",
+        )
+        .short('e'),
+        options::switch("tty", "Give the process a terminal").short('t'),
+        options::text("user", "UID[:GID]", "User and group id, in the container").short('u'),
+        options::texts("additional-gids", "GID", "Add a group id (repeatable)").short('g'),
+        options::path(
+            "process",
+            "FILE",
+            "Read the whole process from this JSON file",
+        )
+        .short('p'),
+        options::detach(),
+        options::pid_file(),
+        options::text("process-label", "LABEL", "SELinux label of the process"),
+        options::text("apparmor", "PROFILE", "AppArmor profile of the process"),
+        options::switch("no-new-privs", "Set no_new_privs on the process"),
+        options::texts("cap", "CAPABILITY", "Add a capability (repeatable)").short('c'),
+        options::preserve_fds(),
+        options::texts(
+            "cgroup",
+            "PATH",
+            "Run in this cgroup below the container's (repeatable)",
+        ),
+        options::switch("ignore-paused", "Do not refuse a paused container"),
+    ]
 }
 
 /// What was asked of `exec`.

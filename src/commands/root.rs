@@ -1,8 +1,7 @@
 //! Where container state is kept: `--root`, or a directory only the caller can write.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -207,12 +206,6 @@ fn clean(path: &Path) -> PathBuf {
         }
     }
     clean
-}
-
-/// The name a program was called by: the last component of its first argument.
-pub(super) fn base_name(argv0: Option<&OsString>) -> &[u8] {
-    let path = argv0.map(|name| name.as_bytes()).unwrap_or_default();
-    path.rsplit(|b| *b == b'/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
