@@ -10,3 +10,6 @@ pub mod mount_options;
 
 /// What `capsid spec` writes.
 pub mod template;
+
+/// Every contradiction of a configuration, found before anything is done.
+pub mod validate;
