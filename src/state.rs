@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 mod directory;
 mod entries;
 
-pub use directory::{Container, Lock, Root, START_SOCKET, Slot};
+pub use directory::{Container, Lock, Root, START_SOCKET, Slot, check_id};
 pub use entries::names;
 
 /// The format of `state.json`. A record with another number is refused, not guessed at.

@@ -15,6 +15,7 @@ mod exec;
 mod explain;
 mod features;
 mod kill;
+mod life;
 mod list;
 mod pause;
 mod ps;

@@ -1,1 +1,3 @@
-//! 
+//!
+pub mod alive;
+pub mod cgroup;

@@ -44,14 +44,20 @@ impl CgroupFacts {
         // A bind mount of a part of the hierarchy looks the same to statfs, but
         // is used only where the namespace begins there as well, or by mistake.
         if statfs(USUAL_MOUNT).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC) {
-            return Ok(Self { mount: Some(USUAL_MOUNT.into()), own });
+            return Ok(Self {
+                mount: Some(USUAL_MOUNT.into()),
+                own,
+            });
         }
         let mounts = read("/proc/self/mountinfo", Sysno::read)?;
         Ok(match find_mount(&mounts) {
             None => Self { mount: None, own },
             Some((mount, root)) => {
                 let below = own.strip_prefix(&root).unwrap_or(Path::new(""));
-                Self { mount: Some(mount), own: Path::new("/").join(below) }
+                Self {
+                    mount: Some(mount),
+                    own: Path::new("/").join(below),
+                }
             }
         })
     }
@@ -61,7 +67,9 @@ impl CgroupFacts {
     /// Entering needs write access to `cgroup.procs` of the nearest ancestor that
     /// the old and the new cgroup share; the directory's owner alone is not enough.
     pub fn access(&self, path: &Path) -> Access {
-        let Some(mount) = &self.mount else { return Access::NoMount };
+        let Some(mount) = &self.mount else {
+            return Access::NoMount;
+        };
         let mut existing = path;
         loop {
             match writable(existing) {
@@ -90,7 +98,11 @@ fn writable(path: &Path) -> Result<(), Errno> {
 /// The nearest common ancestor of the absolute `own` and the relative `other`, relative.
 fn shared(own: &Path, other: &Path) -> PathBuf {
     let own = own.strip_prefix("/").unwrap_or(own);
-    own.iter().zip(other.iter()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
+    own.iter()
+        .zip(other.iter())
+        .take_while(|(a, b)| a == b)
+        .map(|(a, _)| a)
+        .collect()
 }
 
 fn read(path: &str, sysno: Sysno) -> Result<String> {
@@ -115,13 +127,20 @@ fn own_cgroup(content: &str) -> Option<&Path> {
 fn find_mount(mountinfo: &str) -> Option<(PathBuf, PathBuf)> {
     let mut best: Option<(u8, PathBuf, PathBuf)> = None;
     for line in mountinfo.lines() {
-        let Some((mount, file_system)) = line.split_once(" - ") else { continue };
+        let Some((mount, file_system)) = line.split_once(" - ") else {
+            continue;
+        };
         if file_system.split(' ').next() != Some("cgroup2") {
             continue;
         }
         let mut fields = mount.split(' ').skip(3);
-        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
-        let (root, point) = (PathBuf::from(unescape(root)), PathBuf::from(unescape(point)));
+        let (Some(root), Some(point)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let (root, point) = (
+            PathBuf::from(unescape(root)),
+            PathBuf::from(unescape(point)),
+        );
         let rank = if point == Path::new(USUAL_MOUNT) {
             2
         } else {
@@ -140,7 +159,9 @@ fn unescape(field: &str) -> String {
     let mut rest = field;
     while let Some((before, after)) = rest.split_once('\\') {
         plain.push_str(before);
-        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let code = after
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match code {
             Some(code) if code.is_ascii() => {
                 plain.push(char::from(code));
@@ -165,7 +186,12 @@ mod tests {
         let hybrid = "9:name=systemd:/x\n4:memory:/y\n0::/user.slice/a b.scope\n";
         assert_eq!(own_cgroup(hybrid), Some(Path::new("/user.slice/a b.scope")));
         assert_eq!(own_cgroup("0::/gone (deleted)\n"), Some(Path::new("/gone")));
-        for outside in ["", "1:name=systemd:/x\n", "0::/../outside\n", "0::relative\n"] {
+        for outside in [
+            "",
+            "1:name=systemd:/x\n",
+            "0::/../outside\n",
+            "0::relative\n",
+        ] {
             assert_eq!(own_cgroup(outside), None, "{outside:?}");
         }
     }
@@ -180,10 +206,22 @@ mod tests {
         let found = |text: &str| find_mount(text).map(|(mount, _)| mount);
         assert_eq!(found(unified), Some("/sys/fs/cgroup".into()));
         assert_eq!(found(hybrid), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(found(&format!("{unified}{hybrid}{part}")), Some("/sys/fs/cgroup".into()));
-        assert_eq!(found(&format!("{hybrid}{part}")), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(find_mount(part), Some(("/mnt/my groups".into(), "/a b".into())));
-        assert_eq!(found("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\nnonsense\n"), None);
+        assert_eq!(
+            found(&format!("{unified}{hybrid}{part}")),
+            Some("/sys/fs/cgroup".into())
+        );
+        assert_eq!(
+            found(&format!("{hybrid}{part}")),
+            Some("/sys/fs/cgroup/unified".into())
+        );
+        assert_eq!(
+            find_mount(part),
+            Some(("/mnt/my groups".into(), "/a b".into()))
+        );
+        assert_eq!(
+            found("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\nnonsense\n"),
+            None
+        );
     }
 
     #[test]
@@ -195,13 +233,19 @@ mod tests {
             ("/ab", "a", ""),
         ];
         for (own, other, expected) in cases {
-            assert_eq!(shared(Path::new(own), Path::new(other)), Path::new(expected));
+            assert_eq!(
+                shared(Path::new(own), Path::new(other)),
+                Path::new(expected)
+            );
         }
     }
 
     #[test]
     fn without_a_mount_there_is_nothing_to_write() {
-        let facts = CgroupFacts { mount: None, own: "/".into() };
+        let facts = CgroupFacts {
+            mount: None,
+            own: "/".into(),
+        };
         assert_eq!(facts.access(Path::new("/sys/fs/cgroup/x")), Access::NoMount);
     }
 }

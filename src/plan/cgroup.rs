@@ -76,7 +76,13 @@ impl Limit {
         };
         let value = value.into();
         let shown = Shown::of(file, &value);
-        Self { file: file.to_owned(), value, controller, required, shown }
+        Self {
+            file: file.to_owned(),
+            value,
+            controller,
+            required,
+            shown,
+        }
     }
 
     /// Whether `read` is what the file shows after the value was accepted.
@@ -101,8 +107,13 @@ impl Shown {
     fn of(file: &str, value: &str) -> Self {
         let plain = value == "max" || value.bytes().all(|b| b.is_ascii_digit());
         match file {
-            "pids.max" | "cpu.weight" | "cpu.idle" | "cpu.max.burst" | "memory.oom.group"
-            | "cgroup.max.depth" | "cgroup.max.descendants"
+            "pids.max"
+            | "cpu.weight"
+            | "cpu.idle"
+            | "cpu.max.burst"
+            | "memory.oom.group"
+            | "cgroup.max.depth"
+            | "cgroup.max.descendants"
                 if plain =>
             {
                 Self::Same
@@ -123,7 +134,11 @@ impl Shown {
 /// The ranges of a list like `0-2,5`, sorted and joined; `None` if it is none.
 fn list(text: &str) -> Option<Vec<(u32, u32)>> {
     let mut ranges = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         ranges.push((first.parse::<u32>().ok()?, last.parse::<u32>().ok()?));
     }
@@ -142,7 +157,11 @@ impl CgroupPlan {
     /// The controllers that the limits need, in their order.
     pub fn controllers(&self, required: bool) -> Vec<&str> {
         let mut controllers: Vec<&str> = Vec::new();
-        for limit in self.limits.iter().filter(|limit| limit.required || !required) {
+        for limit in self
+            .limits
+            .iter()
+            .filter(|limit| limit.required || !required)
+        {
             if let Some(controller) = limit.controller.as_deref()
                 && !controllers.contains(&controller)
             {
@@ -178,7 +197,11 @@ impl CgroupPlan {
             Access::Writable => return Ok(Ok(self)),
             Access::NoMount => "no cgroup2 file system is mounted".to_owned(),
             Access::Denied(path, errno) => {
-                format!("no write access to {}: {}", path.display(), errno_text(*errno))
+                format!(
+                    "no write access to {}: {}",
+                    path.display(),
+                    errno_text(*errno)
+                )
             }
         };
         let can_go_without = !privileged || *access == Access::NoMount;
@@ -237,7 +260,10 @@ impl fmt::Display for Limit {
 /// # Errors
 /// Everything in `cgroupsPath` and `resources` that cannot be had on cgroup v2.
 pub fn plan(request: &Request<'_>, facts: &CgroupFacts) -> Result<CgroupPlan, Vec<Problem>> {
-    let mount = facts.mount.clone().unwrap_or_else(|| "/sys/fs/cgroup".into());
+    let mount = facts
+        .mount
+        .clone()
+        .unwrap_or_else(|| "/sys/fs/cgroup".into());
     let mut problems = Vec::new();
     let path = match place(request, &facts.own) {
         Ok(below) => mount.join(below),
@@ -252,7 +278,12 @@ pub fn plan(request: &Request<'_>, facts: &CgroupFacts) -> Result<CgroupPlan, Ve
     }
     problems.append(&mut found.problems);
     if problems.is_empty() {
-        Ok(CgroupPlan { mount, path, limits: found.limits, notes: found.notes })
+        Ok(CgroupPlan {
+            mount,
+            path,
+            limits: found.limits,
+            notes: found.notes,
+        })
     } else {
         Err(problems)
     }
@@ -270,13 +301,21 @@ fn place(request: &Request<'_>, own: &Path) -> Result<PathBuf, Problem> {
         _ => Path::new(request.id),
     };
     let problem = |text: &str| Err(Problem::new("/linux/cgroupsPath", text));
-    let base = if asked.is_absolute() { Path::new("") } else { own.parent().unwrap_or(own) };
+    let base = if asked.is_absolute() {
+        Path::new("")
+    } else {
+        own.parent().unwrap_or(own)
+    };
     let mut path: PathBuf = base.iter().filter(|part| *part != "/").collect();
     let mut named = false;
     for part in asked.components() {
         match part {
-            Component::ParentDir => return problem("may not contain .. (it would leave its parent)"),
-            Component::Normal(name) if name.as_encoded_bytes().iter().any(|b| b"\n\0".contains(b)) => {
+            Component::ParentDir => {
+                return problem("may not contain .. (it would leave its parent)");
+            }
+            Component::Normal(name)
+                if name.as_encoded_bytes().iter().any(|b| b"\n\0".contains(b)) =>
+            {
                 return problem("may not contain a newline or a zero byte");
             }
             Component::Normal(name) => {

@@ -131,7 +131,11 @@ impl Root {
             }
         }
         let container = self.find(id)?;
-        let mut slot = Slot { container, lock: None, kept: false };
+        let mut slot = Slot {
+            container,
+            lock: None,
+            kept: false,
+        };
         // mkdir went through the caller's umask, which must not decide this.
         fchmod(&slot.container.dir, Mode::from_bits_truncate(0o711))
             .map_err(|e| slot.container.failed("set the mode of", Sysno::fchmod, e))?;
@@ -152,7 +156,12 @@ impl Root {
         let path = self.path.join(id);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         match open_beneath(&self.dir, id, flags) {
-            Ok(dir) => Ok(Container { root: Rc::clone(&self.dir), dir, id: id.to_owned(), path }),
+            Ok(dir) => Ok(Container {
+                root: Rc::clone(&self.dir),
+                dir,
+                id: id.to_owned(),
+                path,
+            }),
             // A file or a symbolic link of that name is not a container either.
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Err(Life::DoesNotExist.into()),
             Err(errno) => Err(Error::nix("open", path.display(), Sysno::openat2, errno)),
@@ -182,11 +191,19 @@ impl Root {
     fn try_open(path: &Path) -> Result<Self, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(path, flags, Mode::empty())?;
-        Ok(Self { dir: Rc::new(dir), path: path.to_owned() })
+        Ok(Self {
+            dir: Rc::new(dir),
+            path: path.to_owned(),
+        })
     }
 
     fn failed(path: &Path, errno: Errno) -> Error {
-        Error::nix("open the state directory", path.display(), Sysno::openat, errno)
+        Error::nix(
+            "open the state directory",
+            path.display(),
+            Sysno::openat,
+            errno,
+        )
     }
 }
 
@@ -224,7 +241,12 @@ impl Container {
         fchmod(&new, Mode::from_bits_truncate(0o600))
             .map_err(|e| self.failed("set the mode of the new state.json in", Sysno::fchmod, e))?;
         File::from(new).write_all(&json).map_err(|e| {
-            Error::io("write the new state.json in", self.path.display(), Sysno::write, &e)
+            Error::io(
+                "write the new state.json in",
+                self.path.display(),
+                Sysno::write,
+                &e,
+            )
         })?;
         renameat(&self.dir, RECORD_NEW, &self.dir, RECORD)
             .map_err(|e| self.failed("replace state.json in", Sysno::renameat, e))
@@ -239,10 +261,13 @@ impl Container {
         let bytes = self.read_record()?;
         let parsed = serde_json::from_slice::<Record>(&bytes);
         match parsed {
-            Ok(record) if record.format != FORMAT => Err(self.wrong_format(u64::from(record.format))),
-            Ok(record) if record.id != self.id => {
-                Err(self.unusable(format!("it is the record of another container, {:?}", record.id)))
+            Ok(record) if record.format != FORMAT => {
+                Err(self.wrong_format(u64::from(record.format)))
             }
+            Ok(record) if record.id != self.id => Err(self.unusable(format!(
+                "it is the record of another container, {:?}",
+                record.id
+            ))),
             Ok(record) => Ok(record),
             // A record of another format may lack what this one has: say that
             // rather than which field happened to be missed first.
@@ -339,7 +364,8 @@ impl Container {
         match self.remove_directory() {
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => {
                 empty(&self.dir, &self.path, DEPTH_LIMIT)?;
-                self.remove_directory().map_err(|e| self.failed("remove", Sysno::unlinkat, e))
+                self.remove_directory()
+                    .map_err(|e| self.failed("remove", Sysno::unlinkat, e))
             }
             Err(errno) => Err(self.failed("remove", Sysno::unlinkat, errno)),
             Ok(()) => Ok(()),
@@ -360,9 +386,10 @@ impl Container {
             Err(errno) => return Err(self.failed("open state.json in", Sysno::openat2, errno)),
         };
         let mut bytes = Vec::with_capacity(4096);
-        File::from(file).take(RECORD_LIMIT).read_to_end(&mut bytes).map_err(|e| {
-            Error::io("read state.json in", self.path.display(), Sysno::read, &e)
-        })?;
+        File::from(file)
+            .take(RECORD_LIMIT)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Error::io("read state.json in", self.path.display(), Sysno::read, &e))?;
         Ok(bytes)
     }
 
@@ -373,8 +400,14 @@ impl Container {
     }
 
     fn unusable(&self, problem: String) -> Error {
-        let way_out = format!("{problem}; remove the container with: capsid delete --force {}", self.id);
-        Error::State { file: self.path.join(RECORD), problem: way_out }
+        let way_out = format!(
+            "{problem}; remove the container with: capsid delete --force {}",
+            self.id
+        );
+        Error::State {
+            file: self.path.join(RECORD),
+            problem: way_out,
+        }
     }
 
     fn failed(&self, doing: &str, sysno: Sysno, errno: Errno) -> Error {
@@ -408,7 +441,7 @@ impl Drop for Slot {
 ///
 /// # Errors
 /// [`Life::InvalidId`].
-fn check_id(id: &str) -> Result<()> {
+pub fn check_id(id: &str) -> Result<()> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
     // 255 is NAME_MAX: a longer one cannot be a directory.
     if id.is_empty() || id.len() > 255 || id == "." || id == ".." || !id.bytes().all(allowed) {

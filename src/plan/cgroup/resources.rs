@@ -35,13 +35,25 @@ impl Found {
         if let Some(network) = resources.network() {
             self.network(network);
         }
-        if resources.hugepage_limits().as_ref().is_some_and(|limits| !limits.is_empty()) {
+        if resources
+            .hugepage_limits()
+            .as_ref()
+            .is_some_and(|limits| !limits.is_empty())
+        {
             self.not_built("hugepageLimits", "hugetlb.<size>.max");
         }
-        if resources.rdma().as_ref().is_some_and(|limits| !limits.is_empty()) {
+        if resources
+            .rdma()
+            .as_ref()
+            .is_some_and(|limits| !limits.is_empty())
+        {
             self.not_built("rdma", "rdma.max");
         }
-        if resources.devices().as_ref().is_some_and(|rules| !rules.is_empty()) {
+        if resources
+            .devices()
+            .as_ref()
+            .is_some_and(|rules| !rules.is_empty())
+        {
             self.notes.push(
                 "linux.resources.devices is not enforced by a device filter: what keeps devices \
                  away are the container's own /dev, nodev mounts and its user namespace"
@@ -60,7 +72,8 @@ impl Found {
     }
 
     fn problem(&mut self, field: &str, problem: impl Into<String>) {
-        self.problems.push(Problem::new(format!("{AT}/{field}"), problem));
+        self.problems
+            .push(Problem::new(format!("{AT}/{field}"), problem));
     }
 
     fn v1_only(&mut self, field: &str, instead: &str) {
@@ -68,7 +81,8 @@ impl Found {
     }
 
     fn not_built(&mut self, field: &str, file: &str) {
-        let text = format!("capsid does not convert it; write {file} under linux.resources.unified");
+        let text =
+            format!("capsid does not convert it; write {file} under linux.resources.unified");
         self.problem(field, text);
     }
 
@@ -78,7 +92,10 @@ impl Found {
             -1 => Some("max".into()),
             0.. => Some(value.to_string()),
             _ => {
-                self.problem(field, format!("{value} is neither a limit nor -1 (no limit)"));
+                self.problem(
+                    field,
+                    format!("{value} is neither a limit nor -1 (no limit)"),
+                );
                 None
             }
         }
@@ -88,7 +105,8 @@ impl Found {
         if limit == 0 {
             // The limit is checked at fork, and the first process is forked into
             // the cgroup: it counts. With 0 there could be no container.
-            self.notes.push("pids.limit 0 becomes pids.max 1: the first process counts".into());
+            self.notes
+                .push("pids.limit 0 becomes pids.max 1: the first process counts".into());
             return self.set("pids.max", "1");
         }
         if let Some(value) = self.number("pids/limit", limit) {
@@ -114,10 +132,14 @@ impl Found {
             self.set("memory.low", value);
         }
         #[allow(deprecated, reason = "the fields are still in bundles")]
-        let kernel = [("kernel", memory.kernel()), ("kernelTCP", memory.kernel_tcp())];
+        let kernel = [
+            ("kernel", memory.kernel()),
+            ("kernelTCP", memory.kernel_tcp()),
+        ];
         for (field, value) in kernel {
             if value.is_some_and(|value| value > 0) {
-                let note = format!("memory.{field} is obsolete and ignored: memory.limit counts it");
+                let note =
+                    format!("memory.{field} is obsolete and ignored: memory.limit counts it");
                 self.notes.push(note);
             }
         }
@@ -125,7 +147,10 @@ impl Found {
             self.v1_only("memory/swappiness", "limit swap by memory.swap");
         }
         if memory.disable_oom_killer() == Some(true) {
-            self.v1_only("memory/disableOOMKiller", "lower process.oomScoreAdj instead");
+            self.v1_only(
+                "memory/disableOOMKiller",
+                "lower process.oomScoreAdj instead",
+            );
         }
         if memory.use_hierarchy() == Some(false) {
             self.v1_only("memory/useHierarchy", "cgroup v2 is always hierarchical");
@@ -165,7 +190,8 @@ impl Found {
             None | Some(0) => {}
             // The kernel refuses a weight for an idle group.
             Some(_) if idle == 1 => {
-                self.notes.push("cpu.shares has no effect beside cpu.idle 1".into());
+                self.notes
+                    .push("cpu.shares has no effect beside cpu.idle 1".into());
             }
             Some(shares) => self.set("cpu.weight", weight(shares).to_string()),
         }
@@ -182,8 +208,14 @@ impl Found {
             self.set("cpu.max.burst", burst.to_string());
         }
         let real_time = [
-            ("cpu/realtimeRuntime", cpu.realtime_runtime().unwrap_or(0) != 0),
-            ("cpu/realtimePeriod", cpu.realtime_period().unwrap_or(0) != 0),
+            (
+                "cpu/realtimeRuntime",
+                cpu.realtime_runtime().unwrap_or(0) != 0,
+            ),
+            (
+                "cpu/realtimePeriod",
+                cpu.realtime_period().unwrap_or(0) != 0,
+            ),
         ];
         for (field, asked) in real_time {
             if asked {
@@ -193,9 +225,10 @@ impl Found {
     }
 
     fn cpuset(&mut self, cpu: &LinuxCpu) {
-        for (field, file, value) in
-            [("cpu/cpus", "cpuset.cpus", cpu.cpus()), ("cpu/mems", "cpuset.mems", cpu.mems())]
-        {
+        for (field, file, value) in [
+            ("cpu/cpus", "cpuset.cpus", cpu.cpus()),
+            ("cpu/mems", "cpuset.mems", cpu.mems()),
+        ] {
             match value.as_deref() {
                 None | Some("") => {}
                 Some(value) if super::list(value).is_none() => {
@@ -213,15 +246,24 @@ impl Found {
             block_io.throttle_read_iops_device(),
             block_io.throttle_write_iops_device(),
         ];
-        if throttled.iter().any(|devices| devices.as_ref().is_some_and(|d| !d.is_empty())) {
+        if throttled
+            .iter()
+            .any(|devices| devices.as_ref().is_some_and(|d| !d.is_empty()))
+        {
             self.not_built("blockIO", "io.max");
         }
-        let weighted = block_io.weight_device().as_ref().is_some_and(|d| !d.is_empty());
+        let weighted = block_io
+            .weight_device()
+            .as_ref()
+            .is_some_and(|d| !d.is_empty());
         if weighted || block_io.weight().unwrap_or(0) != 0 {
             self.not_built("blockIO/weight", "io.weight");
         }
         if block_io.leaf_weight().unwrap_or(0) != 0 {
-            self.v1_only("blockIO/leafWeight", "processes and child groups do not compete in v2");
+            self.v1_only(
+                "blockIO/leafWeight",
+                "processes and child groups do not compete in v2",
+            );
         }
     }
 
@@ -230,7 +272,11 @@ impl Found {
         if network.class_id().unwrap_or(0) != 0 {
             self.v1_only("network/classID", instead);
         }
-        if network.priorities().as_ref().is_some_and(|priorities| !priorities.is_empty()) {
+        if network
+            .priorities()
+            .as_ref()
+            .is_some_and(|priorities| !priorities.is_empty())
+        {
             self.v1_only("network/priorities", instead);
         }
     }
@@ -245,12 +291,18 @@ impl Found {
                 self.problem(&field, "is not the name of a cgroup file (controller.name)");
                 continue;
             };
-            if rest.is_empty() || file.starts_with('.') || file.bytes().any(|b| b"/\0\n".contains(&b)) {
+            if rest.is_empty()
+                || file.starts_with('.')
+                || file.bytes().any(|b| b"/\0\n".contains(&b))
+            {
                 self.problem(&field, "is not the name of a cgroup file (controller.name)");
                 continue;
             }
             if is_action(file) {
-                self.problem(&field, "acts on processes or child groups and is not a limit");
+                self.problem(
+                    &field,
+                    "acts on processes or child groups and is not a limit",
+                );
                 continue;
             }
             // The kernel takes one device or size per write.
@@ -291,7 +343,11 @@ pub(super) fn weight(shares: u64) -> u64 {
     let l = (shares as f64).log2();
     let weight = 10f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0);
     // Rounded up; the margin keeps 1024 at 100 whatever the last bit of powf is.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 10000")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "1 to 10000"
+    )]
     let weight = (weight - 1e-9).ceil() as u64;
     weight
 }

@@ -33,7 +33,11 @@ fn record(id: &str) -> Record {
 }
 
 fn mode(path: &Path) -> u32 {
-    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+    std::fs::symlink_metadata(path)
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o7777
 }
 
 #[test]
@@ -41,8 +45,22 @@ fn only_names_that_runc_accepts() {
     for id in ["a", "A_b+c.d-e", "...", "-x", ".hidden", &"x".repeat(255)] {
         assert!(check_id(id).is_ok(), "{id}");
     }
-    for id in ["", ".", "..", "a/b", "../a", "a b", "ä", "a\n", "a\0", &"x".repeat(256)] {
-        assert!(matches!(check_id(id), Err(Error::Life(Life::InvalidId))), "{id:?}");
+    for id in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../a",
+        "a b",
+        "ä",
+        "a\n",
+        "a\0",
+        &"x".repeat(256),
+    ] {
+        assert!(
+            matches!(check_id(id), Err(Error::Life(Life::InvalidId))),
+            "{id:?}"
+        );
     }
 }
 
@@ -54,7 +72,9 @@ fn modes_do_not_depend_on_the_umask() {
     // The umask belongs to the whole process, so other tests may see this one for a moment.
     let old = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
     let slot = root.reserve("a");
-    let saved = slot.as_ref().map(|slot| slot.container().save(&record("a")));
+    let saved = slot
+        .as_ref()
+        .map(|slot| slot.container().save(&record("a")));
     nix::sys::stat::umask(old);
     saved.unwrap().unwrap();
     assert_eq!(mode(&scratch.0.join("a")), 0o711);
@@ -69,7 +89,10 @@ fn an_existing_container_is_left_alone() {
     slot.container().save(&record("a")).unwrap();
     drop(slot.keep());
     assert!(matches!(root.reserve("a"), Err(Error::Life(Life::Exists))));
-    assert_eq!(root.find("a").unwrap().load().unwrap().created, record("a").created);
+    assert_eq!(
+        root.find("a").unwrap().load().unwrap().created,
+        record("a").created
+    );
 }
 
 #[test]
@@ -82,7 +105,10 @@ fn a_slot_that_is_not_kept_disappears() {
     std::fs::write(scratch.0.join("a/notify/notify.sock"), "").unwrap();
     assert!(slot.container().is_locked());
     drop(slot);
-    assert!(matches!(root.find("a"), Err(Error::Life(Life::DoesNotExist))));
+    assert!(matches!(
+        root.find("a"),
+        Err(Error::Life(Life::DoesNotExist))
+    ));
     assert!(scratch.0.exists());
 }
 
@@ -99,7 +125,10 @@ fn removal_does_not_follow_links() {
     assert!(outside.join("precious").exists());
     assert!(!scratch.0.join("a").exists());
     std::os::unix::fs::symlink(&outside, scratch.0.join("b")).unwrap();
-    assert!(matches!(root.find("b"), Err(Error::Life(Life::DoesNotExist))));
+    assert!(matches!(
+        root.find("b"),
+        Err(Error::Life(Life::DoesNotExist))
+    ));
 }
 
 #[test]
@@ -108,7 +137,10 @@ fn bad_records_name_the_way_out() {
     let root = scratch.root();
     let slot = root.reserve("a").unwrap();
     let container = slot.container();
-    assert!(matches!(container.load(), Err(Error::Life(Life::DoesNotExist))));
+    assert!(matches!(
+        container.load(),
+        Err(Error::Life(Life::DoesNotExist))
+    ));
     let whole = serde_json::to_string(&record("a")).unwrap();
     let other_format = whole.replace("\"format\":1", "\"format\":7");
     let cases = [
@@ -117,7 +149,10 @@ fn bad_records_name_the_way_out() {
         ("{}", "not a record"),
         (&other_format, "format 7"),
         ("{\"format\": 9}", "format 9"),
-        (&whole.replace("\"id\":\"a\"", "\"id\":\"b\""), "another container"),
+        (
+            &whole.replace("\"id\":\"a\"", "\"id\":\"b\""),
+            "another container",
+        ),
     ];
     for (content, expected) in cases {
         std::fs::write(scratch.0.join("a/state.json"), content).unwrap();
@@ -135,7 +170,10 @@ fn the_lock_excludes_and_ends() {
     let held = root.reserve("a").unwrap().keep().unwrap();
     let container = root.find("a").unwrap();
     assert!(container.is_locked());
-    let text = container.lock(Duration::from_millis(5)).unwrap_err().to_string();
+    let text = container
+        .lock(Duration::from_millis(5))
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("another capsid process"), "{text}");
     drop(held);
     let _lock = container.lock(Duration::ZERO).unwrap();
@@ -150,7 +188,10 @@ fn a_lock_on_a_deleted_container_is_refused() {
     let stale = root.find("a").unwrap();
     root.find("a").unwrap().remove().unwrap();
     drop(root.reserve("a").unwrap().keep());
-    assert!(matches!(stale.try_lock(), Err(Error::Life(Life::DoesNotExist))));
+    assert!(matches!(
+        stale.try_lock(),
+        Err(Error::Life(Life::DoesNotExist))
+    ));
     assert!(root.find("a").unwrap().try_lock().unwrap().is_some());
 }
 
@@ -163,5 +204,9 @@ fn the_list_has_directories_only() {
     std::fs::write(scratch.0.join("file"), "").unwrap();
     std::fs::create_dir(scratch.0.join("not an id")).unwrap();
     assert_eq!(root.list().unwrap(), ["a", "b"]);
-    assert!(Root::open_if_any(&scratch.0.join("none")).unwrap().is_none());
+    assert!(
+        Root::open_if_any(&scratch.0.join("none"))
+            .unwrap()
+            .is_none()
+    );
 }
