@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -115,6 +115,16 @@ impl Init {
             Err(failure) => return Err(Error::system("hold on to process", pid, failure)),
         };
         Ok(lives(pid, start_time)?.then_some(Self { pid, pidfd }))
+    }
+
+    /// The descriptor that means this process and no other.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The same, for keeps.
+    pub fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
     }
 
     /// Sends a signal; `false` if the process ended meanwhile.

@@ -351,6 +351,15 @@ impl Container {
         fstatat(&self.dir, START_SOCKET, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
+    /// Takes the start socket's name away: the container is no longer `created`.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn forget_start(&self) -> Result<()> {
+        unlinkat(&self.dir, START_SOCKET, UnlinkatFlags::NoRemoveDir)
+            .map_err(|errno| self.failed("remove the start socket of", Sysno::unlinkat, errno))
+    }
+
     /// Removes the directory and all that is in it. That it is gone already is no failure.
     ///
     /// # Errors

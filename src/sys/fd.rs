@@ -52,14 +52,24 @@ pub fn open(at: At<'_>, path: &CStr, flags: i32, resolve: Resolve) -> Result<Own
 }
 
 /// Opens or creates a file with permission bits `mode`.
-pub fn open_mode(at: At<'_>, path: &CStr, flags: i32, mode: u32, resolve: Resolve) -> Result<OwnedFd> {
+pub fn open_mode(
+    at: At<'_>,
+    path: &CStr,
+    flags: i32,
+    mode: u32,
+    resolve: Resolve,
+) -> Result<OwnedFd> {
     #[repr(C)]
     struct OpenHow {
         flags: u64,
         mode: u64,
         resolve: u64,
     }
-    let noctty = if flags & libc::O_PATH == 0 { libc::O_NOCTTY } else { 0 };
+    let noctty = if flags & libc::O_PATH == 0 {
+        libc::O_NOCTTY
+    } else {
+        0
+    };
     let how = OpenHow {
         flags: u64::from((flags | libc::O_CLOEXEC | noctty).cast_unsigned()),
         mode: u64::from(mode),
@@ -69,7 +79,14 @@ pub fn open_mode(at: At<'_>, path: &CStr, flags: i32, mode: u32, resolve: Resolv
     let fd = unsafe {
         call(
             Sysno::openat2,
-            [at.reg(), path.as_ptr() as usize, &raw const how as usize, size_of::<OpenHow>(), 0, 0],
+            [
+                at.reg(),
+                path.as_ptr() as usize,
+                &raw const how as usize,
+                size_of::<OpenHow>(),
+                0,
+                0,
+            ],
         )
     }?;
     Ok(owned(fd))
@@ -103,10 +120,22 @@ impl Stat {
 pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat> {
     let mut raw = MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the buffer is a struct stat, which on 64-bit Linux is the kernel's own.
-    unsafe { call(Sysno::fstat, [reg(fd.as_raw_fd()), raw.as_mut_ptr() as usize, 0, 0, 0, 0]) }?;
+    unsafe {
+        call(
+            Sysno::fstat,
+            [reg(fd.as_raw_fd()), raw.as_mut_ptr() as usize, 0, 0, 0, 0],
+        )
+    }?;
     // SAFETY: all zero bytes are a valid struct stat, and the call filled it.
     let raw = unsafe { raw.assume_init() };
-    Ok(Stat { mode: raw.st_mode, rdev: raw.st_rdev, dev: raw.st_dev, ino: raw.st_ino, uid: raw.st_uid, gid: raw.st_gid })
+    Ok(Stat {
+        mode: raw.st_mode,
+        rdev: raw.st_rdev,
+        dev: raw.st_dev,
+        ino: raw.st_ino,
+        uid: raw.st_uid,
+        gid: raw.st_gid,
+    })
 }
 
 /// The magic number of the file system a file is on, and its mount flags (`ST_*`).
@@ -126,7 +155,12 @@ pub fn file_system(fd: BorrowedFd<'_>) -> Result<(i64, i64)> {
     }
     let mut raw = Statfs::default();
     // SAFETY: the buffer is laid out as the kernel's struct statfs.
-    unsafe { call(Sysno::fstatfs, [reg(fd.as_raw_fd()), &raw mut raw as usize, 0, 0, 0, 0]) }?;
+    unsafe {
+        call(
+            Sysno::fstatfs,
+            [reg(fd.as_raw_fd()), &raw mut raw as usize, 0, 0, 0, 0],
+        )
+    }?;
     Ok((raw.magic, raw.flags))
 }
 
@@ -134,14 +168,36 @@ pub fn file_system(fd: BorrowedFd<'_>) -> Result<(i64, i64)> {
 pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the pointer and length are of one live, writable buffer.
     unsafe {
-        call(Sysno::read, [reg(fd.as_raw_fd()), buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0])
+        call(
+            Sysno::read,
+            [
+                reg(fd.as_raw_fd()),
+                buffer.as_mut_ptr() as usize,
+                buffer.len(),
+                0,
+                0,
+                0,
+            ],
+        )
     }
 }
 
 /// Writes once; the number of bytes written.
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     // SAFETY: the pointer and length are of one live buffer.
-    unsafe { call(Sysno::write, [reg(fd.as_raw_fd()), bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) }
+    unsafe {
+        call(
+            Sysno::write,
+            [
+                reg(fd.as_raw_fd()),
+                bytes.as_ptr() as usize,
+                bytes.len(),
+                0,
+                0,
+                0,
+            ],
+        )
+    }
 }
 
 /// readlinkat(2) of an `O_PATH` descriptor of a symbolic link.
@@ -168,7 +224,14 @@ pub fn read_directory(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     unsafe {
         call(
             Sysno::getdents64,
-            [reg(fd.as_raw_fd()), buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0],
+            [
+                reg(fd.as_raw_fd()),
+                buffer.as_mut_ptr() as usize,
+                buffer.len(),
+                0,
+                0,
+                0,
+            ],
         )
     }
 }
@@ -177,7 +240,17 @@ pub fn read_directory(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
 pub fn mkdir(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
     // SAFETY: the name ends with NUL.
     unsafe {
-        call(Sysno::mkdirat, [reg(dir.as_raw_fd()), name.as_ptr() as usize, mode as usize, 0, 0, 0])
+        call(
+            Sysno::mkdirat,
+            [
+                reg(dir.as_raw_fd()),
+                name.as_ptr() as usize,
+                mode as usize,
+                0,
+                0,
+                0,
+            ],
+        )
     }
     .map(drop)
 }
@@ -208,7 +281,14 @@ pub fn symlink(target: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     unsafe {
         call(
             Sysno::symlinkat,
-            [target.as_ptr() as usize, reg(dir.as_raw_fd()), name.as_ptr() as usize, 0, 0, 0],
+            [
+                target.as_ptr() as usize,
+                reg(dir.as_raw_fd()),
+                name.as_ptr() as usize,
+                0,
+                0,
+                0,
+            ],
         )
     }
     .map(drop)
@@ -217,20 +297,39 @@ pub fn symlink(target: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
 /// unlinkat(2) of a file.
 pub fn unlink(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     // SAFETY: the name ends with NUL.
-    unsafe { call(Sysno::unlinkat, [reg(dir.as_raw_fd()), name.as_ptr() as usize, 0, 0, 0, 0]) }
-        .map(drop)
+    unsafe {
+        call(
+            Sysno::unlinkat,
+            [reg(dir.as_raw_fd()), name.as_ptr() as usize, 0, 0, 0, 0],
+        )
+    }
+    .map(drop)
 }
 
 /// fchmod(2).
 pub fn chmod(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
-    call_with_numbers(Sysno::fchmod, [reg(fd.as_raw_fd()), mode as usize, 0, 0, 0, 0]).map(drop)
+    call_with_numbers(
+        Sysno::fchmod,
+        [reg(fd.as_raw_fd()), mode as usize, 0, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// fchmodat(2) of one name that was just made in a directory nobody else can write.
 pub fn chmod_at(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
     // SAFETY: the name ends with NUL.
     unsafe {
-        call(Sysno::fchmodat, [reg(dir.as_raw_fd()), name.as_ptr() as usize, mode as usize, 0, 0, 0])
+        call(
+            Sysno::fchmodat,
+            [
+                reg(dir.as_raw_fd()),
+                name.as_ptr() as usize,
+                mode as usize,
+                0,
+                0,
+                0,
+            ],
+        )
     }
     .map(drop)
 }
@@ -285,7 +384,14 @@ pub fn duplicate_to(fd: BorrowedFd<'_>, target: RawFd) -> Result<()> {
 pub fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd> {
     let new = call_with_numbers(
         Sysno::fcntl,
-        [reg(fd.as_raw_fd()), reg(libc::F_DUPFD_CLOEXEC), reg(least), 0, 0, 0],
+        [
+            reg(fd.as_raw_fd()),
+            reg(libc::F_DUPFD_CLOEXEC),
+            reg(least),
+            0,
+            0,
+            0,
+        ],
     )?;
     Ok(owned(new))
 }
@@ -307,7 +413,14 @@ pub fn close_range(first: RawFd, last: u32) -> Result<()> {
 pub fn close_range_on_exec(first: RawFd) -> Result<()> {
     call_with_numbers(
         Sysno::close_range,
-        [reg(first), u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0],
+        [
+            reg(first),
+            u32::MAX as usize,
+            libc::CLOSE_RANGE_CLOEXEC as usize,
+            0,
+            0,
+            0,
+        ],
     )
     .map(drop)
 }
@@ -320,7 +433,12 @@ pub fn change_directory(fd: BorrowedFd<'_>) -> Result<()> {
 /// getcwd(2) into the buffer; the length with its NUL.
 pub fn working_directory(buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the pointer and length are of one live, writable buffer.
-    unsafe { call(Sysno::getcwd, [buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0, 0]) }
+    unsafe {
+        call(
+            Sysno::getcwd,
+            [buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0, 0],
+        )
+    }
 }
 
 /// A pipe: reading end, writing end.
@@ -328,7 +446,10 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0i32; 2];
     // SAFETY: the buffer holds the two ints the call writes.
     unsafe {
-        call(Sysno::pipe2, [ends.as_mut_ptr() as usize, reg(libc::O_CLOEXEC), 0, 0, 0, 0])
+        call(
+            Sysno::pipe2,
+            [ends.as_mut_ptr() as usize, reg(libc::O_CLOEXEC), 0, 0, 0, 0],
+        )
     }?;
     Ok((owned(reg(ends[0])), owned(reg(ends[1]))))
 }
@@ -339,7 +460,14 @@ pub fn memory_file(name: &CStr, flags: u32) -> Result<OwnedFd> {
     let fd = unsafe {
         call(
             Sysno::memfd_create,
-            [name.as_ptr() as usize, (flags | libc::MFD_CLOEXEC) as usize, 0, 0, 0, 0],
+            [
+                name.as_ptr() as usize,
+                (flags | libc::MFD_CLOEXEC) as usize,
+                0,
+                0,
+                0,
+                0,
+            ],
         )
     }?;
     Ok(owned(fd))
@@ -349,15 +477,25 @@ pub fn memory_file(name: &CStr, flags: u32) -> Result<OwnedFd> {
 pub fn seal(fd: BorrowedFd<'_>, seals: i32) -> Result<()> {
     call_with_numbers(
         Sysno::fcntl,
-        [reg(fd.as_raw_fd()), reg(libc::F_ADD_SEALS), reg(seals), 0, 0, 0],
+        [
+            reg(fd.as_raw_fd()),
+            reg(libc::F_ADD_SEALS),
+            reg(seals),
+            0,
+            0,
+            0,
+        ],
     )
     .map(drop)
 }
 
 /// The `F_SEAL_*` of a memory file; an error for any other file.
 pub fn seals(fd: BorrowedFd<'_>) -> Result<i32> {
-    call_with_numbers(Sysno::fcntl, [reg(fd.as_raw_fd()), reg(libc::F_GET_SEALS), 0, 0, 0, 0])
-        .map(|seals| i32::try_from(seals).unwrap_or(0))
+    call_with_numbers(
+        Sysno::fcntl,
+        [reg(fd.as_raw_fd()), reg(libc::F_GET_SEALS), 0, 0, 0, 0],
+    )
+    .map(|seals| i32::try_from(seals).unwrap_or(0))
 }
 
 /// sendfile(2) from the file's own offset; the number of bytes copied.
@@ -374,7 +512,14 @@ pub fn is_executable(at: At<'_>, path: &CStr) -> Result<()> {
     unsafe {
         call(
             Sysno::faccessat2,
-            [at.reg(), path.as_ptr() as usize, reg(libc::X_OK), reg(libc::AT_EACCESS), 0, 0],
+            [
+                at.reg(),
+                path.as_ptr() as usize,
+                reg(libc::X_OK),
+                reg(libc::AT_EACCESS),
+                0,
+                0,
+            ],
         )
     }
     .map(drop)

@@ -19,7 +19,10 @@ pub fn clone_tree(at: At<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd> {
     }
     // SAFETY: the path ends with NUL.
     let fd = unsafe {
-        call(Sysno::open_tree, [at.reg(), path.as_ptr() as usize, flags as usize, 0, 0, 0])
+        call(
+            Sysno::open_tree,
+            [at.reg(), path.as_ptr() as usize, flags as usize, 0, 0, 0],
+        )
     }?;
     Ok(owned(fd))
 }
@@ -77,7 +80,14 @@ pub fn open_file_system(kind: &CStr) -> Result<OwnedFd> {
     let fd = unsafe {
         call(
             Sysno::fsopen,
-            [kind.as_ptr() as usize, libc::FSOPEN_CLOEXEC as usize, 0, 0, 0, 0],
+            [
+                kind.as_ptr() as usize,
+                libc::FSOPEN_CLOEXEC as usize,
+                0,
+                0,
+                0,
+                0,
+            ],
         )
     }?;
     Ok(owned(fd))
@@ -94,7 +104,14 @@ pub fn configure(context: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> R
     unsafe {
         call(
             Sysno::fsconfig,
-            [reg(context.as_raw_fd()), command as usize, key.as_ptr() as usize, value, 0, 0],
+            [
+                reg(context.as_raw_fd()),
+                command as usize,
+                key.as_ptr() as usize,
+                value,
+                0,
+                0,
+            ],
         )
     }
     .map(drop)
@@ -104,7 +121,14 @@ pub fn configure(context: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> R
 pub fn make_mount(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     call_with_numbers(
         Sysno::fsconfig,
-        [reg(context.as_raw_fd()), libc::FSCONFIG_CMD_CREATE as usize, 0, 0, 0, 0],
+        [
+            reg(context.as_raw_fd()),
+            libc::FSCONFIG_CMD_CREATE as usize,
+            0,
+            0,
+            0,
+            0,
+        ],
     )?;
     let fd = call_with_numbers(
         Sysno::fsmount,
@@ -135,7 +159,11 @@ pub struct Attributes {
 }
 
 /// mount_setattr(2) of an open mount, and of all below it when `recursive`.
-pub fn set_attributes(mount: BorrowedFd<'_>, attributes: &Attributes, recursive: bool) -> Result<()> {
+pub fn set_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: &Attributes,
+    recursive: bool,
+) -> Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -164,7 +192,14 @@ pub fn set_propagation(path: &CStr, flags: u64) -> Result<()> {
     unsafe {
         call(
             Sysno::mount,
-            [0, path.as_ptr() as usize, 0, usize::try_from(flags).unwrap_or(0), 0, 0],
+            [
+                0,
+                path.as_ptr() as usize,
+                0,
+                usize::try_from(flags).unwrap_or(0),
+                0,
+                0,
+            ],
         )
     }
     .map(drop)
@@ -174,7 +209,10 @@ pub fn set_propagation(path: &CStr, flags: u64) -> Result<()> {
 pub fn pivot_to_working_directory() -> Result<()> {
     // SAFETY: both paths end with NUL.
     unsafe {
-        call(Sysno::pivot_root, [c".".as_ptr() as usize, c".".as_ptr() as usize, 0, 0, 0, 0])
+        call(
+            Sysno::pivot_root,
+            [c".".as_ptr() as usize, c".".as_ptr() as usize, 0, 0, 0, 0],
+        )
     }
     .map(drop)
 }
@@ -182,8 +220,13 @@ pub fn pivot_to_working_directory() -> Result<()> {
 /// umount2(2) with `MNT_DETACH`.
 pub fn detach(path: &CStr) -> Result<()> {
     // SAFETY: the path ends with NUL.
-    unsafe { call(Sysno::umount2, [path.as_ptr() as usize, reg(libc::MNT_DETACH), 0, 0, 0, 0]) }
-        .map(drop)
+    unsafe {
+        call(
+            Sysno::umount2,
+            [path.as_ptr() as usize, reg(libc::MNT_DETACH), 0, 0, 0, 0],
+        )
+    }
+    .map(drop)
 }
 
 /// chroot(2).

@@ -10,7 +10,14 @@ use super::{Result, call, call_with_numbers, owned, reg};
 pub fn loopback_up() -> Result<()> {
     let socket = call_with_numbers(
         Sysno::socket,
-        [reg(libc::AF_INET), reg(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC), 0, 0, 0, 0],
+        [
+            reg(libc::AF_INET),
+            reg(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC),
+            0,
+            0,
+            0,
+            0,
+        ],
     )
     .map(owned)?;
     /// `struct ifreq`: a name, then a union of 24 bytes that starts with the flags.
@@ -20,7 +27,11 @@ pub fn loopback_up() -> Result<()> {
         flags: i16,
         rest: [u8; 22],
     }
-    let mut request = InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: 0, rest: [0; 22] };
+    let mut request = InterfaceRequest {
+        name: [0; libc::IFNAMSIZ],
+        flags: 0,
+        rest: [0; 22],
+    };
     request.name[..2].copy_from_slice(b"lo");
     request.flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
     // SAFETY: the request is laid out as ifreq, 40 bytes, and lives through the call.

@@ -52,35 +52,58 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
     let pid = unsafe {
         call(
             Sysno::clone3,
-            [&raw const arguments as usize, size_of::<libc::clone_args>(), 0, 0, 0, 0],
+            [
+                &raw const arguments as usize,
+                size_of::<libc::clone_args>(),
+                0,
+                0,
+                0,
+                0,
+            ],
         )
     }?;
     if pid == 0 {
         return Ok(Cloned::Child);
     }
-    Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(reg(pidfd)) })
+    Ok(Cloned::Parent {
+        pid: i32::try_from(pid).unwrap_or(-1),
+        pidfd: owned(reg(pidfd)),
+    })
 }
 
 /// setns(2): joins a namespace by its file, or several of a process by its pidfd.
 pub fn join_namespace(fd: BorrowedFd<'_>, flags: u64) -> Result<()> {
     call_with_numbers(
         Sysno::setns,
-        [reg(fd.as_raw_fd()), usize::try_from(flags).unwrap_or(0), 0, 0, 0, 0],
+        [
+            reg(fd.as_raw_fd()),
+            usize::try_from(flags).unwrap_or(0),
+            0,
+            0,
+            0,
+            0,
+        ],
     )
     .map(drop)
 }
 
 /// unshare(2).
 pub fn unshare(flags: u64) -> Result<()> {
-    call_with_numbers(Sysno::unshare, [usize::try_from(flags).unwrap_or(0), 0, 0, 0, 0, 0])
-        .map(drop)
+    call_with_numbers(
+        Sysno::unshare,
+        [usize::try_from(flags).unwrap_or(0), 0, 0, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// `NS_GET_NSTYPE`: the `CLONE_NEW*` flag of a namespace file.
 pub fn namespace_type(fd: BorrowedFd<'_>) -> Result<u64> {
     const NS_GET_NSTYPE: usize = 0xb703;
-    call_with_numbers(Sysno::ioctl, [reg(fd.as_raw_fd()), NS_GET_NSTYPE, 0, 0, 0, 0])
-        .map(|flag| flag as u64)
+    call_with_numbers(
+        Sysno::ioctl,
+        [reg(fd.as_raw_fd()), NS_GET_NSTYPE, 0, 0, 0, 0],
+    )
+    .map(|flag| flag as u64)
 }
 
 /// pidfd_open(2).
@@ -90,8 +113,11 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
 
 /// pidfd_send_signal(2).
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
-    call_with_numbers(Sysno::pidfd_send_signal, [reg(pidfd.as_raw_fd()), reg(signal), 0, 0, 0, 0])
-        .map(drop)
+    call_with_numbers(
+        Sysno::pidfd_send_signal,
+        [reg(pidfd.as_raw_fd()), reg(signal), 0, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// kill(2).
@@ -121,26 +147,40 @@ pub fn wait(pid: i32, options: i32) -> Result<Option<i32>> {
 
 /// Waits until the descriptor is readable; false after `milliseconds` (`None`: no limit).
 pub fn wait_readable(fd: BorrowedFd<'_>, milliseconds: Option<i64>) -> Result<bool> {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
     let time = milliseconds.map(|m| libc::timespec {
         tv_sec: m / 1000,
         tv_nsec: (m % 1000) * 1_000_000,
     });
     let time = time.as_ref().map_or(0, |t| std::ptr::from_ref(t) as usize);
     // SAFETY: one live pollfd and its count; the timeout is live or null; no signal mask.
-    let ready =
-        unsafe { call(Sysno::ppoll, [&raw mut poll as usize, 1, time, 0, 0, 0]) }?;
+    let ready = unsafe { call(Sysno::ppoll, [&raw mut poll as usize, 1, time, 0, 0, 0]) }?;
     Ok(ready > 0)
 }
 
 /// execve(2): comes back only when it failed.
-pub fn execute(program: &CStr, arguments: &Pointers, environment: &Pointers) -> crate::error::Failure {
+pub fn execute(
+    program: &CStr,
+    arguments: &Pointers,
+    environment: &Pointers,
+) -> crate::error::Failure {
     // SAFETY: the path ends with NUL; both arrays end with null and their strings with
     // NUL, kept alive by `Pointers`.
     let outcome = unsafe {
         call(
             Sysno::execve,
-            [program.as_ptr() as usize, arguments.address(), environment.address(), 0, 0, 0],
+            [
+                program.as_ptr() as usize,
+                arguments.address(),
+                environment.address(),
+                0,
+                0,
+                0,
+            ],
         )
     };
     match outcome {
@@ -151,7 +191,11 @@ pub fn execute(program: &CStr, arguments: &Pointers, environment: &Pointers) -> 
 }
 
 /// execveat(2) of an open file: comes back only when it failed.
-pub fn execute_file(file: BorrowedFd<'_>, arguments: &Pointers, environment: &Pointers) -> crate::error::Failure {
+pub fn execute_file(
+    file: BorrowedFd<'_>,
+    arguments: &Pointers,
+    environment: &Pointers,
+) -> crate::error::Failure {
     // SAFETY: the empty path ends with NUL; both arrays end with null and their strings
     // with NUL, kept alive by `Pointers`.
     let outcome = unsafe {
@@ -186,7 +230,10 @@ impl Pointers {
     pub fn new(strings: Vec<std::ffi::CString>) -> Self {
         let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
         pointers.push(std::ptr::null());
-        Self { pointers, _strings: strings }
+        Self {
+            pointers,
+            _strings: strings,
+        }
     }
 
     fn address(&self) -> usize {
@@ -216,7 +263,14 @@ pub fn new_session() -> Result<()> {
 pub fn take_terminal(terminal: BorrowedFd<'_>) -> Result<()> {
     call_with_numbers(
         Sysno::ioctl,
-        [reg(terminal.as_raw_fd()), libc::TIOCSCTTY as usize, 0, 0, 0, 0],
+        [
+            reg(terminal.as_raw_fd()),
+            libc::TIOCSCTTY as usize,
+            0,
+            0,
+            0,
+            0,
+        ],
     )
     .map(drop)
 }
@@ -259,7 +313,12 @@ pub fn terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// `TIOCSWINSZ`: sets a terminal's size in characters.
 pub fn set_terminal_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<()> {
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the argument is a live winsize that the call reads.
     unsafe {
         call(
@@ -279,12 +338,24 @@ pub fn set_terminal_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> R
 
 /// `TIOCGWINSZ`: a terminal's rows and columns.
 pub fn terminal_size(terminal: BorrowedFd<'_>) -> Result<(u16, u16)> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the argument is a live winsize that the call fills.
     unsafe {
         call(
             Sysno::ioctl,
-            [reg(terminal.as_raw_fd()), libc::TIOCGWINSZ as usize, &raw mut size as usize, 0, 0, 0],
+            [
+                reg(terminal.as_raw_fd()),
+                libc::TIOCGWINSZ as usize,
+                &raw mut size as usize,
+                0,
+                0,
+                0,
+            ],
         )
     }?;
     Ok((size.ws_row, size.ws_col))
@@ -292,7 +363,11 @@ pub fn terminal_size(terminal: BorrowedFd<'_>) -> Result<(u16, u16)> {
 
 /// `PR_SET_CHILD_SUBREAPER`: orphans of the container come to this process.
 pub fn become_subreaper() -> Result<()> {
-    call_with_numbers(Sysno::prctl, [reg(libc::PR_SET_CHILD_SUBREAPER), 1, 0, 0, 0, 0]).map(drop)
+    call_with_numbers(
+        Sysno::prctl,
+        [reg(libc::PR_SET_CHILD_SUBREAPER), 1, 0, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// `PR_SET_DUMPABLE` with 0: no ptrace, and /proc/PID belongs to real root (CVE-2016-9962).
@@ -303,8 +378,13 @@ pub fn hide() -> Result<()> {
 /// `PR_SET_NAME`: the name in /proc/PID/comm.
 pub fn set_name(name: &CStr) -> Result<()> {
     // SAFETY: the name ends with NUL; the kernel reads at most 16 bytes and stops there.
-    unsafe { call(Sysno::prctl, [reg(libc::PR_SET_NAME), name.as_ptr() as usize, 0, 0, 0, 0]) }
-        .map(drop)
+    unsafe {
+        call(
+            Sysno::prctl,
+            [reg(libc::PR_SET_NAME), name.as_ptr() as usize, 0, 0, 0, 0],
+        )
+    }
+    .map(drop)
 }
 
 /// Resets SIGPIPE, which Rust's start-up ignores and exec would hand on, and
@@ -318,12 +398,24 @@ pub fn default_signals() -> Result<()> {
         restorer: usize,
         mask: u64,
     }
-    let default = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    let default = Action {
+        handler: libc::SIG_DFL,
+        flags: 0,
+        restorer: 0,
+        mask: 0,
+    };
     // SAFETY: the action is laid out as the kernel's own and lives through the call.
     unsafe {
         call(
             Sysno::rt_sigaction,
-            [reg(libc::SIGPIPE), &raw const default as usize, 0, size_of::<u64>(), 0, 0],
+            [
+                reg(libc::SIGPIPE),
+                &raw const default as usize,
+                0,
+                size_of::<u64>(),
+                0,
+                0,
+            ],
         )
     }?;
     let none = 0u64;
@@ -331,7 +423,14 @@ pub fn default_signals() -> Result<()> {
     unsafe {
         call(
             Sysno::rt_sigprocmask,
-            [reg(libc::SIG_SETMASK), &raw const none as usize, 0, size_of::<u64>(), 0, 0],
+            [
+                reg(libc::SIG_SETMASK),
+                &raw const none as usize,
+                0,
+                size_of::<u64>(),
+                0,
+                0,
+            ],
         )
     }
     .map(drop)
@@ -345,7 +444,14 @@ pub fn capabilities() -> Result<super::restrict::CapabilitySets> {
     unsafe {
         call(
             Sysno::capget,
-            [&raw const header as usize, data.as_mut_ptr() as usize, 0, 0, 0, 0],
+            [
+                &raw const header as usize,
+                data.as_mut_ptr() as usize,
+                0,
+                0,
+                0,
+                0,
+            ],
         )
     }?;
     let join = |index: usize| u64::from(data[0][index]) | u64::from(data[1][index]) << 32;

@@ -9,8 +9,13 @@ use super::{Result, call, call_with_numbers, owned, reg};
 /// setgroups(2).
 pub fn set_groups(groups: &[u32]) -> Result<()> {
     // SAFETY: the pointer and count are of one live slice of gid_t.
-    unsafe { call(Sysno::setgroups, [groups.len(), groups.as_ptr() as usize, 0, 0, 0, 0]) }
-        .map(drop)
+    unsafe {
+        call(
+            Sysno::setgroups,
+            [groups.len(), groups.as_ptr() as usize, 0, 0, 0, 0],
+        )
+    }
+    .map(drop)
 }
 
 /// setresgid(2) of all three group ids.
@@ -27,8 +32,11 @@ pub fn set_uid(uid: u32) -> Result<()> {
 
 /// `PR_SET_KEEPCAPS`: permitted capabilities survive the change of user id.
 pub fn keep_capabilities(keep: bool) -> Result<()> {
-    call_with_numbers(Sysno::prctl, [reg(libc::PR_SET_KEEPCAPS), usize::from(keep), 0, 0, 0, 0])
-        .map(drop)
+    call_with_numbers(
+        Sysno::prctl,
+        [reg(libc::PR_SET_KEEPCAPS), usize::from(keep), 0, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// Drops every capability from the bounding set that `keep` does not have.
@@ -38,7 +46,11 @@ pub fn keep_capabilities(keep: bool) -> Result<()> {
 pub fn bound_capabilities(keep: u64) -> Result<()> {
     for capability in 0..64usize {
         let kept = keep & (1u64 << capability) != 0;
-        let command = if kept { libc::PR_CAPBSET_READ } else { libc::PR_CAPBSET_DROP };
+        let command = if kept {
+            libc::PR_CAPBSET_READ
+        } else {
+            libc::PR_CAPBSET_DROP
+        };
         match call_with_numbers(Sysno::prctl, [reg(command), capability, 0, 0, 0, 0]) {
             Ok(_) => {}
             Err(failure) if failure.is(libc::EINVAL) => return Ok(()),
@@ -70,7 +82,10 @@ impl CapabilityHeader {
     /// The calling process, with 64-bit sets.
     pub(super) const fn own() -> Self {
         const VERSION_3: u32 = 0x2008_0522;
-        Self { version: VERSION_3, pid: 0 }
+        Self {
+            version: VERSION_3,
+            pid: 0,
+        }
     }
 }
 
@@ -80,14 +95,29 @@ pub fn set_capabilities(sets: CapabilitySets) -> Result<()> {
     let low = |set: u64| u32::try_from(set & 0xffff_ffff).unwrap_or(0);
     let high = |set: u64| u32::try_from(set >> 32).unwrap_or(0);
     let data = [
-        [low(sets.effective), low(sets.permitted), low(sets.inheritable)],
-        [high(sets.effective), high(sets.permitted), high(sets.inheritable)],
+        [
+            low(sets.effective),
+            low(sets.permitted),
+            low(sets.inheritable),
+        ],
+        [
+            high(sets.effective),
+            high(sets.permitted),
+            high(sets.inheritable),
+        ],
     ];
     // SAFETY: the header says version 3, for which the data are two blocks of three 32-bit words.
     unsafe {
         call(
             Sysno::capset,
-            [&raw const header as usize, data.as_ptr() as usize, 0, 0, 0, 0],
+            [
+                &raw const header as usize,
+                data.as_ptr() as usize,
+                0,
+                0,
+                0,
+                0,
+            ],
         )
     }
     .map(drop)
@@ -107,18 +137,28 @@ pub fn set_ambient_capabilities(ambient: u64) -> Result<()> {
 
 /// `PR_SET_NO_NEW_PRIVS`: exec never raises privileges again.
 pub fn no_new_privileges() -> Result<()> {
-    call_with_numbers(Sysno::prctl, [reg(libc::PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0, 0]).map(drop)
+    call_with_numbers(
+        Sysno::prctl,
+        [reg(libc::PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// seccomp(2): loads a filter; a listener comes back when the flags ask for one.
-pub fn load_filter(program: &[libc::sock_filter], flags: u32) -> Result<Option<std::os::fd::OwnedFd>> {
+pub fn load_filter(
+    program: &[libc::sock_filter],
+    flags: u32,
+) -> Result<Option<std::os::fd::OwnedFd>> {
     #[repr(C)]
     struct Program {
         length: u16,
         instructions: *const libc::sock_filter,
     }
     let length = u16::try_from(program.len()).unwrap_or(u16::MAX);
-    let filter = Program { length, instructions: program.as_ptr() };
+    let filter = Program {
+        length,
+        instructions: program.as_ptr(),
+    };
     // SAFETY: the program is laid out as sock_fprog and points to `length` live
     // instructions laid out as sock_filter.
     let outcome = unsafe {
@@ -151,7 +191,17 @@ pub fn set_limit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()>
     let limit = [soft, hard];
     // SAFETY: the new limit is two live 64-bit numbers; the old one may be null.
     unsafe {
-        call(Sysno::prlimit64, [reg(pid), resource as usize, limit.as_ptr() as usize, 0, 0, 0])
+        call(
+            Sysno::prlimit64,
+            [
+                reg(pid),
+                resource as usize,
+                limit.as_ptr() as usize,
+                0,
+                0,
+                0,
+            ],
+        )
     }
     .map(drop)
 }
@@ -182,7 +232,10 @@ pub struct Scheduling {
 pub fn set_scheduling(scheduling: &Scheduling) -> Result<()> {
     // SAFETY: the structure is laid out as sched_attr and says its own size.
     unsafe {
-        call(Sysno::sched_setattr, [0, std::ptr::from_ref(scheduling) as usize, 0, 0, 0, 0])
+        call(
+            Sysno::sched_setattr,
+            [0, std::ptr::from_ref(scheduling) as usize, 0, 0, 0, 0],
+        )
     }
     .map(drop)
 }
@@ -202,7 +255,11 @@ pub fn set_affinity(mask: &[u64]) -> Result<()> {
 /// ioprio_set(2) of the calling process: class in bits 13 up, level below.
 pub fn set_io_priority(priority: u16) -> Result<()> {
     const WHO_PROCESS: usize = 1;
-    call_with_numbers(Sysno::ioprio_set, [WHO_PROCESS, 0, usize::from(priority), 0, 0, 0]).map(drop)
+    call_with_numbers(
+        Sysno::ioprio_set,
+        [WHO_PROCESS, 0, usize::from(priority), 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// personality(2).
@@ -227,7 +284,14 @@ pub fn new_session_keyring(name: &CStr) -> Result<()> {
     unsafe {
         call(
             Sysno::keyctl,
-            [libc::KEYCTL_JOIN_SESSION_KEYRING as usize, name.as_ptr() as usize, 0, 0, 0, 0],
+            [
+                libc::KEYCTL_JOIN_SESSION_KEYRING as usize,
+                name.as_ptr() as usize,
+                0,
+                0,
+                0,
+                0,
+            ],
         )
     }
     .map(drop)
@@ -236,12 +300,23 @@ pub fn new_session_keyring(name: &CStr) -> Result<()> {
 /// sethostname(2).
 pub fn set_host_name(name: &[u8]) -> Result<()> {
     // SAFETY: the pointer and length are of one live slice.
-    unsafe { call(Sysno::sethostname, [name.as_ptr() as usize, name.len(), 0, 0, 0, 0]) }.map(drop)
+    unsafe {
+        call(
+            Sysno::sethostname,
+            [name.as_ptr() as usize, name.len(), 0, 0, 0, 0],
+        )
+    }
+    .map(drop)
 }
 
 /// setdomainname(2).
 pub fn set_domain_name(name: &[u8]) -> Result<()> {
     // SAFETY: the pointer and length are of one live slice.
-    unsafe { call(Sysno::setdomainname, [name.as_ptr() as usize, name.len(), 0, 0, 0, 0]) }
-        .map(drop)
+    unsafe {
+        call(
+            Sysno::setdomainname,
+            [name.as_ptr() as usize, name.len(), 0, 0, 0, 0],
+        )
+    }
+    .map(drop)
 }

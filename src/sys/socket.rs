@@ -56,8 +56,10 @@ fn header(vector: &mut libc::iovec, control: Option<&mut Control>) -> libc::msgh
 
 /// Sends one message, with a descriptor if given.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
-    let mut vector =
-        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut vector = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
     let mut control = Control {
         length: CONTROL_LENGTH,
         level: libc::SOL_SOCKET,
@@ -70,7 +72,14 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
     unsafe {
         call(
             Sysno::sendmsg,
-            [reg(socket.as_raw_fd()), &raw const header as usize, reg(libc::MSG_NOSIGNAL), 0, 0, 0],
+            [
+                reg(socket.as_raw_fd()),
+                &raw const header as usize,
+                reg(libc::MSG_NOSIGNAL),
+                0,
+                0,
+                0,
+            ],
         )
     }
     .map(drop)
@@ -78,9 +87,17 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
 
 /// Receives one message and a descriptor sent with it; 0 bytes mean that the peer is gone.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
-    let mut vector =
-        libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let mut control = Control { length: 0, level: 0, kind: 0, fd: -1, padding: 0 };
+    let mut vector = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let mut control = Control {
+        length: 0,
+        level: 0,
+        kind: 0,
+        fd: -1,
+        padding: 0,
+    };
     let mut header = header(&mut vector, Some(&mut control));
     let size = loop {
         // SAFETY: the header points to a live vector, whose buffer is writable, and to a
@@ -88,7 +105,14 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Opti
         let outcome = unsafe {
             call(
                 Sysno::recvmsg,
-                [reg(socket.as_raw_fd()), &raw mut header as usize, reg(libc::MSG_CMSG_CLOEXEC), 0, 0, 0],
+                [
+                    reg(socket.as_raw_fd()),
+                    &raw mut header as usize,
+                    reg(libc::MSG_CMSG_CLOEXEC),
+                    0,
+                    0,
+                    0,
+                ],
             )
         };
         match outcome {
@@ -108,7 +132,14 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     loop {
         let outcome = super::call_with_numbers(
             Sysno::accept4,
-            [reg(listener.as_raw_fd()), 0, 0, reg(libc::SOCK_CLOEXEC), 0, 0],
+            [
+                reg(listener.as_raw_fd()),
+                0,
+                0,
+                reg(libc::SOCK_CLOEXEC),
+                0,
+                0,
+            ],
         );
         match outcome {
             Err(failure) if failure.is(libc::EINTR) => {}
