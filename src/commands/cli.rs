@@ -55,8 +55,20 @@ const STATELESS: &[&str] = &["spec", "features", "explain"];
 /// One line per command that does something.
 fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
     match name {
-        "features" => features::run(global, matches),
+        "create" => create::run(global, matches),
+        "start" => start::run(global, matches),
+        "run" => run::run(global, matches),
+        "exec" => exec::run(global, matches),
+        "state" => state::run(global, matches),
+        "list" => list::run(global, matches),
+        "ps" => ps::run(global, matches),
+        "kill" => kill::run(global, matches),
+        "pause" => pause::run(global, matches),
+        "resume" => resume::run(global, matches),
+        "delete" => delete::run(global, matches),
         "spec" => spec::run(global, matches),
+        "explain" => explain::run(global, matches),
+        "features" => features::run(global, matches),
         _ => Err(unknown_command(global.called_as, name)),
     }
 }
@@ -104,12 +116,33 @@ pub fn run(args: &[OsString]) -> u8 {
         Some(name) if name == "runc" => "runc",
         _ => "capsid",
     };
-    match invoke(called_as, args.get(1..).unwrap_or_default()) {
+    let outcome = protect(args)
+        .map_err(Failed::from)
+        .and_then(|()| invoke(called_as, args.get(1..).unwrap_or_default()));
+    match outcome {
         Ok(code) => code,
         Err(failed) => {
             log::fatal(&failed.message);
             failed.code
         }
+    }
+}
+
+/// Commands whose processes enter a container, where the runtime's own program
+/// file must be out of reach.
+const ENTERING: &[&str] = &["create", "run", "exec"];
+
+/// Looks for such a word anywhere, before anything is parsed: once too often
+/// does no harm, and the command line is read only once.
+fn protect(args: &[OsString]) -> Result<()> {
+    if args
+        .iter()
+        .skip(1)
+        .any(|arg| ENTERING.iter().any(|name| arg == name))
+    {
+        crate::execute::protect::ensure(args)
+    } else {
+        Ok(())
     }
 }
 

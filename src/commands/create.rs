@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Command};
 
+use super::cli::Global;
+use super::creation::{self, Mode};
 use super::options;
 use crate::error::Result;
 
@@ -30,6 +32,21 @@ pub(crate) fn command() -> Command {
              capsid create --bundle /var/lib/web --pid-file /run/web.pid web\n  \
              capsid start web",
         )
+}
+
+/// Creates the container and leaves it waiting for `start`.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = CreateArgs::from_matches(matches)?;
+    let created = creation::create(
+        global,
+        &args,
+        &Mode {
+            park: true,
+            detach: true,
+        },
+    )?;
+    drop(created.slot.keep());
+    Ok(0)
 }
 
 /// What was asked of `create`.

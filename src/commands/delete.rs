@@ -2,7 +2,8 @@
 
 use clap::{ArgMatches, Command};
 
-use super::options;
+use super::cli::Global;
+use super::{creation, life, options};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -22,6 +23,13 @@ pub(crate) fn command() -> Command {
         )
         .arg(options::container_id())
         .after_help("Examples:\n  capsid delete web\n  capsid delete --force web")
+}
+
+/// Removes the container and runs its poststop hooks.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = DeleteArgs::from_matches(matches)?;
+    life::delete::delete(&global.root, &args.id, args.force, &creation::run_poststop)?;
+    Ok(0)
 }
 
 /// What was asked of `delete`.

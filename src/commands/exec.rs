@@ -4,8 +4,22 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::cli::Global;
+use super::creation::{self, check_terminal};
 use super::options;
-use crate::error::{Error, Result};
+use crate::error::{Error, Life, Result};
+use crate::execute::alive::{self, Init};
+use crate::execute::cgroup::Cgroup;
+use crate::execute::console;
+use crate::execute::foreground::{self, Signals};
+use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::host::Facts;
+use crate::plan::build::{self, Target};
+use crate::state::{Record, Root, Status};
+
+mod process;
 
 pub(crate) fn command() -> Command {
     Command::new("exec")
@@ -69,6 +83,134 @@ fn process_options() -> [Arg; 17] {
         ),
         options::switch("ignore-paused", "Do not refuse a paused container"),
     ]
+}
+
+/// Runs one more process in a container.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = ExecArgs::from_matches(matches)?;
+    let container = Root::open_if_any(&global.root)?
+        .ok_or(Life::DoesNotExist)?
+        .find(&args.id)?;
+    let record = container.load()?;
+    match alive::status(&container, &record)? {
+        Status::Stopped | Status::Creating => return Err(Life::ExecStopped.into()),
+        Status::Paused if !args.ignore_paused => return Err(Life::ExecPaused.into()),
+        _ => {}
+    }
+    let init = Init::of(&record)?.ok_or(Life::ExecStopped)?;
+    let (spec, process) = process::of(&args, &record)?;
+    let terminal = process.terminal().unwrap_or(false);
+    check_terminal(terminal, args.detach, args.console_socket.as_deref())?;
+    let (preserved_fds, _) = creation::preserved(args.preserve_fds, false)?;
+    let facts = Facts::read();
+    let target = Target {
+        id: record.id.clone(),
+        differing: record.namespaces,
+        may_set_groups: may_set_groups(record.pid, &facts),
+        preserved_fds,
+    };
+    let (plan, warnings) =
+        build::for_exec(&spec, &process, &facts, &target).map_err(|problems| Error::Spec {
+            file: args.source(&record),
+            problems,
+        })?;
+    warnings.iter().for_each(crate::log::warning);
+    let signals = if args.detach {
+        None
+    } else {
+        Some(Signals::hold()?)
+    };
+    let cgroup = cgroup_for(&args, &record)?;
+    let mut attendant = Exec {
+        args: &args,
+        console: None,
+    };
+    let supplies = Supplies {
+        cgroup: cgroup.as_ref().map(Cgroup::dir),
+        target: Some(init.into_pidfd()),
+        start: None,
+    };
+    let launched = parent::launch(&plan, supplies, &mut attendant)?;
+    attendant.announce(&launched)?;
+    match signals {
+        None => Ok(0),
+        Some(signals) => foreground::attend(
+            &signals,
+            launched.pid,
+            launched.pidfd.as_fd(),
+            attendant.console,
+        ),
+    }
+}
+
+/// setgroups(2) is denied for good in a user namespace that an ordinary user
+/// made for its own id.
+fn may_set_groups(pid: i32, facts: &Facts) -> bool {
+    let answer = std::fs::read_to_string(format!("/proc/{pid}/setgroups"));
+    answer.map_or(facts.may_set_groups, |word| word.trim() != "deny")
+}
+
+/// The cgroup the process starts in: the container's, or one below it.
+fn cgroup_for(args: &ExecArgs, record: &Record) -> Result<Option<Cgroup>> {
+    let Some(own) = &record.cgroup else {
+        return Ok(None);
+    };
+    let below = args
+        .cgroup
+        .first()
+        .map_or("", |path| path.trim_start_matches('/'));
+    if args.cgroup.len() > 1 || below.split('/').any(|part| part == "..") {
+        return Err(Error::Usage(format!(
+            "--cgroup {}: give one path below the container's cgroup, without ..",
+            args.cgroup.join(" --cgroup ")
+        )));
+    }
+    let path = own.path.join(below);
+    match Cgroup::open(&path)? {
+        Some(cgroup) => Ok(Some(cgroup)),
+        None => Err(Error::Missing {
+            doing: "enter the cgroup".into(),
+            missing: format!("{} does not exist", path.display()),
+            repair: "make it inside the container's cgroup first".into(),
+        }),
+    }
+}
+
+struct Exec<'a> {
+    args: &'a ExecArgs,
+    console: Option<OwnedFd>,
+}
+
+impl Exec<'_> {
+    fn announce(&self, launched: &Launched) -> Result<()> {
+        if let Some(socket) = &self.args.pidfd_socket {
+            console::send_to(socket, launched.pidfd.as_fd(), "setns")?;
+        }
+        match &self.args.pid_file {
+            Some(path) => console::write_pid_file(path, launched.pid),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Attendant for Exec<'_> {
+    fn process(&mut self, _pid: i32, _pidfd: BorrowedFd<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn runtime_hooks(&mut self, _pid: i32) -> Result<()> {
+        Ok(())
+    }
+
+    fn console(&mut self, master: OwnedFd) -> Result<()> {
+        match &self.args.console_socket {
+            Some(socket) => console::send_to(socket, master.as_fd(), "/dev/pts/ptmx"),
+            None => {
+                self.console = Some(master);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// What was asked of `exec`.

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command, ValueHint};
 
-use super::root;
-use crate::error::Result;
+use super::cli::{Global, print};
+use super::{creation, root};
+use crate::error::{Error, Result};
+use crate::plan::build::{self, Options};
 
 pub(crate) fn command() -> Command {
     Command::new("explain")
@@ -26,6 +28,39 @@ pub(crate) fn command() -> Command {
                 .help("The bundle: a directory with config.json"),
         )
         .after_help("Example:\n  capsid explain /var/lib/web")
+}
+
+/// Prints the first half of `create`: what was asked, what is insisted on, what would be done.
+pub(crate) fn run(_global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = ExplainArgs::from_matches(matches)?;
+    // The name a container has by default, and the place of its cgroup.
+    let id = "ID";
+    let prepared = creation::prepare(&args.bundle, id)?;
+    let options = Options {
+        id: id.into(),
+        rootfs: prepared.rootfs.clone(),
+        parent_mount: prepared.parent_mount.clone(),
+        park: true,
+        no_pivot: false,
+        no_new_keyring: false,
+        preserved_fds: 0,
+        listen_fds: 0,
+        notify: None,
+        cgroup: prepared.cgroup.clone(),
+    };
+    let (plan, warnings) = build::for_create(&prepared.hardened, &prepared.facts, options)
+        .map_err(|problems| Error::Spec {
+            file: args.bundle.join("config.json"),
+            problems,
+        })?;
+    let mut text = String::from("rules:\n");
+    for outcome in &prepared.hardened.outcomes {
+        text += &format!("  {outcome}\n");
+    }
+    for warning in prepared.hardened.warnings.iter().chain(&warnings) {
+        text += &format!("warning: {warning}\n");
+    }
+    print(&format!("{text}{plan}"))
 }
 
 /// What was asked of `explain`.

@@ -2,7 +2,8 @@
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::options;
+use super::cli::Global;
+use super::{life, options};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -26,6 +27,13 @@ pub(crate) fn command() -> Command {
                 .help("The signal to send"),
         )
         .after_help("Examples:\n  capsid kill web\n  capsid kill web KILL")
+}
+
+/// Sends the signal.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = KillArgs::from_matches(matches)?;
+    life::kill::kill(&global.root, &args.id, &args.signal, args.all)?;
+    Ok(0)
 }
 
 /// What was asked of `kill`.

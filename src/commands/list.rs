@@ -2,8 +2,10 @@
 
 use clap::{ArgMatches, Command};
 
-use super::options;
-use crate::error::Result;
+use super::cli::{Global, print};
+use super::life::list::Form;
+use super::{life, options};
+use crate::error::{Error, Result};
 
 pub(crate) fn command() -> Command {
     Command::new("list")
@@ -12,6 +14,27 @@ pub(crate) fn command() -> Command {
         .arg(options::format())
         .arg(options::switch("quiet", "Print only the ids").short('q'))
         .after_help("Examples:\n  capsid list\n  capsid --root /run/containerd/runc/k8s.io list --format json")
+}
+
+/// Prints all containers of the state directory.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = ListArgs::from_matches(matches)?;
+    let form = match (args.quiet, args.json) {
+        (true, _) => Form::Ids,
+        (false, true) => Form::Json,
+        (false, false) => Form::Table,
+    };
+    let mut text = Vec::new();
+    // Not a warning of the log: whoever lists containers wants to know.
+    let mut broken = |id: &str, problem: &Error| eprintln!("{id}: {problem}");
+    life::list::list(
+        &global.root,
+        global.root_explicit,
+        form,
+        &mut text,
+        &mut broken,
+    )?;
+    print(&String::from_utf8_lossy(&text))
 }
 
 /// What was asked of `list`.

@@ -10,6 +10,7 @@ mod options;
 mod root;
 
 mod create;
+mod creation;
 mod delete;
 mod exec;
 mod explain;

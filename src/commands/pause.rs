@@ -2,7 +2,8 @@
 
 use clap::{ArgMatches, Command};
 
-use super::options;
+use super::cli::Global;
+use super::{life, options};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -14,6 +15,12 @@ pub(crate) fn command() -> Command {
         )
         .arg(options::container_id())
         .after_help("Example:\n  capsid pause web\n  capsid resume web")
+}
+
+/// Freezes the container.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    life::freeze::pause(&global.root, &PauseArgs::from_matches(matches)?.id)?;
+    Ok(0)
 }
 
 /// What was asked of `pause`.

@@ -2,7 +2,8 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::options;
+use super::cli::{Global, print};
+use super::{life, options};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -25,6 +26,18 @@ pub(crate) fn command() -> Command {
                 .help("Options for ps(1), which must show the PID column (default: -ef)"),
         )
         .after_help("Examples:\n  capsid ps web\n  capsid ps --format json web\n  capsid ps web -o pid,rss,args")
+}
+
+/// Prints the container's processes.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = PsArgs::from_matches(matches)?;
+    let mut text = Vec::new();
+    if args.json {
+        life::ps::ids(&global.root, &args.id, &mut text)?;
+    } else {
+        life::ps::table(&global.root, &args.id, &args.ps_args, &mut text)?;
+    }
+    print(&String::from_utf8_lossy(&text))
 }
 
 /// What was asked of `ps`.

@@ -2,7 +2,8 @@
 
 use clap::{ArgMatches, Command};
 
-use super::options;
+use super::cli::Global;
+use super::{life, options};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -11,6 +12,12 @@ pub(crate) fn command() -> Command {
         .long_about("Thaw the cgroup of a container that `capsid pause` has frozen.")
         .arg(options::container_id())
         .after_help("Example:\n  capsid pause web\n  capsid resume web")
+}
+
+/// Thaws the container.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    life::freeze::resume(&global.root, &ResumeArgs::from_matches(matches)?.id)?;
+    Ok(0)
 }
 
 /// What was asked of `resume`.

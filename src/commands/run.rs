@@ -2,9 +2,15 @@
 
 use clap::{ArgMatches, Command};
 
+use std::os::fd::AsFd;
+
+use super::cli::Global;
 use super::create::CreateArgs;
-use super::options;
-use crate::error::Result;
+use super::creation::{self, Created, Mode};
+use super::{life, options};
+use crate::error::{Error, Result};
+use crate::execute::foreground::{self, Signals};
+use crate::sys;
 
 pub(crate) fn command() -> Command {
     Command::new("run")
@@ -33,6 +39,49 @@ pub(crate) fn command() -> Command {
              capsid spec\n  \
              capsid run box",
         )
+}
+
+/// Creates and starts the container; in the foreground, stands in for its program.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = RunArgs::from_matches(matches)?;
+    if args.detach {
+        let created = start_at_once(global, &args)?;
+        drop(created.slot.keep());
+        return Ok(0);
+    }
+    if !args.no_subreaper {
+        sys::process::become_subreaper().map_err(|failure| {
+            Error::system("become", "the reaper of the container's orphans", failure)
+        })?;
+    }
+    let signals = Signals::hold()?;
+    let mut created = start_at_once(global, &args)?;
+    let console = created.console.take();
+    let lock = created.slot.keep();
+    drop(lock);
+    let launched = &created.launched;
+    let status = foreground::attend(&signals, launched.pid, launched.pidfd.as_fd(), console);
+    if !args.keep {
+        life::delete::delete(&global.root, &args.create.id, true, &creation::run_poststop)?;
+    }
+    status
+}
+
+/// Creates the container and has its program executed without waiting for `start`.
+fn start_at_once(global: &Global, args: &RunArgs) -> Result<Created> {
+    let mode = Mode {
+        park: false,
+        detach: args.detach,
+    };
+    let created = creation::create(global, &args.create, &mode)?;
+    if let Err(error) = creation::run_poststart(&created.record) {
+        life::delete::delete(&global.root, &args.create.id, true, &creation::run_poststop)?;
+        return Err(error);
+    }
+    if let Some(notify) = &created.notify {
+        notify.forward(created.launched.pid, created.launched.pidfd.as_fd())?;
+    }
+    Ok(created)
 }
 
 /// What was asked of `run`.

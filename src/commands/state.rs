@@ -2,7 +2,8 @@
 
 use clap::{ArgMatches, Command};
 
-use super::options;
+use super::cli::{Global, print};
+use super::{life, options};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -15,6 +16,14 @@ pub(crate) fn command() -> Command {
         )
         .arg(options::container_id())
         .after_help("Example:\n  capsid state web")
+}
+
+/// Prints the container's state.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = StateArgs::from_matches(matches)?;
+    let mut text = Vec::new();
+    life::state::state(&global.root, &args.id, &mut text)?;
+    print(&String::from_utf8_lossy(&text))
 }
 
 /// What was asked of `state`.
