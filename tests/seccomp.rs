@@ -81,6 +81,30 @@ fn vectors(profile: &LinuxSeccomp, random: &mut Xorshift, count: usize) -> Vec<[
     all
 }
 
+/// The default action and the rules for one name, for the message of a failure.
+fn rules_of(profile: &LinuxSeccomp, name: Option<&&str>) -> String {
+    let rules = entries(profile)
+        .filter(|entry| {
+            entry
+                .names()
+                .iter()
+                .any(|other| Some(&other.as_str()) == name)
+        })
+        .map(|entry| {
+            format!(
+                "\n{:?} {:?} {:?}",
+                entry.action(),
+                entry.errno_ret(),
+                entry.args()
+            )
+        });
+    let default = profile.default_action();
+    format!(
+        "{name:?}, default {default:?}:{}",
+        rules.collect::<String>()
+    )
+}
+
 /// Compares a program with the profile it was made of.
 fn compare(profile: &LinuxSeccomp, program: &Program, random: &mut Xorshift, count: usize) {
     check(program);
@@ -117,8 +141,8 @@ fn compare(profile: &LinuxSeccomp, program: &Program, random: &mut Xorshift, cou
                 assert_eq!(
                     found,
                     expected,
-                    "{column} {call:x?} {:?}\n{profile:?}",
-                    names.get(&low)
+                    "{column} {call:x?} {}",
+                    rules_of(profile, names.get(&low))
                 );
             }
         }

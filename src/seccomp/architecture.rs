@@ -15,8 +15,6 @@ use super::rules::Scope;
 pub(super) struct Architecture {
     /// `AUDIT_ARCH_*` of `linux/audit.h`.
     pub(super) audit: u32,
-    /// How much of an argument counts.
-    pub(super) width: Width,
     /// Parts of the number space in order; the first starts at 0.
     pub(super) segments: Vec<Segment>,
 }
@@ -33,11 +31,12 @@ pub(super) struct Segment {
 /// What the numbers of a segment mean.
 #[derive(Debug)]
 pub(super) enum Meaning {
-    /// System calls, with their rows, in order. New kernels add numbers at the end.
-    Growing(&'static [(u32, u16)]),
-    /// System calls; new ones do not come at the end.
+    /// System calls with their rows, in order, and how much of an argument
+    /// counts. New kernels add numbers at the end.
+    Growing(&'static [(u32, u16)], Width),
+    /// The same, but new ones do not come at the end.
     #[cfg(target_arch = "aarch64")]
-    Fixed(&'static [(u32, u16)]),
+    Fixed(&'static [(u32, u16)], Width),
     /// Numbers that this filter refuses with ENOSYS, whatever the profile says.
     #[cfg(target_arch = "x86_64")]
     Refused,
@@ -62,15 +61,14 @@ mod tables {
         let mut x32 = Meaning::Refused;
         if listed(Arch::ScmpArchX32) {
             scope.tables |= 0b010;
-            x32 = Meaning::Growing(&names::X32);
+            x32 = Meaning::Growing(&names::X32, Width::Narrow);
         }
         let mut all = vec![Architecture {
             audit: AUDIT_ARCH_X86_64,
-            width: Width::Wide,
             segments: vec![
                 Segment {
                     start: 0,
-                    meaning: Meaning::Growing(&names::X86_64),
+                    meaning: Meaning::Growing(&names::X86_64, Width::Wide),
                 },
                 Segment {
                     start: X32_SYSCALL_BIT,
@@ -83,11 +81,10 @@ mod tables {
             scope.multiplexed = true;
             let segments = vec![Segment {
                 start: 0,
-                meaning: Meaning::Growing(&names::X86),
+                meaning: Meaning::Growing(&names::X86, Width::Narrow),
             }];
             all.push(Architecture {
                 audit: AUDIT_ARCH_I386,
-                width: Width::Narrow,
                 segments,
             });
         }
@@ -111,10 +108,9 @@ mod tables {
         };
         let mut all = vec![Architecture {
             audit: AUDIT_ARCH_AARCH64,
-            width: Width::Wide,
             segments: vec![Segment {
                 start: 0,
-                meaning: Meaning::Growing(&names::AARCH64),
+                meaning: Meaning::Growing(&names::AARCH64, Width::Wide),
             }],
         }];
         if listed(Arch::ScmpArchArm) {
@@ -124,16 +120,15 @@ mod tables {
             let segments = vec![
                 Segment {
                     start: 0,
-                    meaning: Meaning::Growing(usual),
+                    meaning: Meaning::Growing(usual, Width::Narrow),
                 },
                 Segment {
                     start: ARM_NR_BASE,
-                    meaning: Meaning::Fixed(private),
+                    meaning: Meaning::Fixed(private, Width::Narrow),
                 },
             ];
             all.push(Architecture {
                 audit: AUDIT_ARCH_ARM,
-                width: Width::Narrow,
                 segments,
             });
         }

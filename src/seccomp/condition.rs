@@ -1,9 +1,10 @@
 //! Conditions on system call arguments, and the code that tests them.
 //!
 //! A BPF word has 32 bits and an argument 64, so each comparison is made in two
-//! halves. On 32-bit architectures only the low half counts: the kernel ignores
-//! the high one there, but a 64-bit process that enters through `int 0x80` can
-//! fill it, and a filter that looked at it could be talked out of a match.
+//! halves. On 32-bit architectures (and x32, as in libseccomp) only the low half
+//! counts: the kernel drops the high one there, but a 64-bit process that enters
+//! through `int 0x80` or with an x32 number can fill it, and a filter that looked
+//! at it could be talked out of a match.
 
 use oci_spec::runtime::{LinuxSeccompArg, LinuxSeccompOperator};
 

@@ -131,16 +131,16 @@ fn emit_architecture(
     leaves: &[Leaf],
 ) -> Label {
     let ranges = ranges(architecture, rules, leaves);
-    let mut decisions: Vec<(usize, Label)> = Vec::new();
+    let mut decisions: Vec<(Leaf, Label)> = Vec::new();
     ranges.emit(code, &mut |code, leaf| match leaf {
         Leaf::Return(value) => code.ret(value),
-        Leaf::Decide(decision) => {
-            if let Some((_, label)) = decisions.iter().find(|(known, _)| *known == decision) {
+        Leaf::Decide(decision, width) => {
+            if let Some((_, label)) = decisions.iter().find(|(known, _)| *known == leaf) {
                 return *label;
             }
             let (alternatives, otherwise) = rules.alternatives(decision);
-            let label = condition::emit(code, architecture.width, &alternatives, otherwise);
-            decisions.push((decision, label));
+            let label = condition::emit(code, width, &alternatives, otherwise);
+            decisions.push((leaf, label));
             label
         }
     })
@@ -153,10 +153,10 @@ fn ranges(architecture: &Architecture, rules: &Rules, leaves: &[Leaf]) -> Ranges
     let refuses_newer = rules.default == returns::errno(libc::EPERM);
     let mut ranges = Ranges::new(default);
     for segment in &architecture.segments {
-        let (numbers, grows) = match segment.meaning {
-            Meaning::Growing(numbers) => (numbers, true),
+        let (numbers, width, grows) = match segment.meaning {
+            Meaning::Growing(numbers, width) => (numbers, width, true),
             #[cfg(target_arch = "aarch64")]
-            Meaning::Fixed(numbers) => (numbers, false),
+            Meaning::Fixed(numbers, width) => (numbers, width, false),
             #[cfg(target_arch = "x86_64")]
             Meaning::Refused => {
                 ranges.from(segment.start, enosys);
@@ -170,7 +170,7 @@ fn ranges(architecture: &Architecture, rules: &Rules, leaves: &[Leaf]) -> Ranges
             if number != next {
                 ranges.from(next, default);
             }
-            ranges.from(number, leaves[usize::from(row)]);
+            ranges.from(number, leaves[usize::from(row)].with_width(width));
             next = number + 1;
             newest = if rules.is_named(row) {
                 Some(number)

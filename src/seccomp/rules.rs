@@ -14,7 +14,7 @@
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
-use super::condition::{Alternative, Condition, MAX_ARGUMENTS};
+use super::condition::{Alternative, Condition, MAX_ARGUMENTS, Width};
 use super::tree::Leaf;
 use super::{names, returns};
 use crate::error::Problem;
@@ -129,7 +129,7 @@ impl Rules {
         (alternatives.collect(), *otherwise)
     }
 
-    /// The leaf of each row.
+    /// The leaf of each row, for arguments of 64 bits.
     pub(super) fn leaves(&mut self) -> Vec<Leaf> {
         let mut known = vec![None; self.links.len()];
         let mut leaves = Vec::with_capacity(self.slots.len());
@@ -244,10 +244,11 @@ impl Rules {
         }
         let decision = Decision { rules, otherwise };
         let known = self.decisions.iter().position(|other| *other == decision);
-        Leaf::Decide(known.unwrap_or_else(|| {
+        let index = known.unwrap_or_else(|| {
             self.decisions.push(decision);
             self.decisions.len() - 1
-        }))
+        });
+        Leaf::Decide(index, Width::Wide)
     }
 }
 

@@ -1,5 +1,6 @@
 //! System call numbers to leaves: ranges, and a search tree over them.
 
+use super::condition::Width;
 use super::encode::{Assembler, Label, Test};
 
 /// What happens to a system call.
@@ -7,8 +8,18 @@ use super::encode::{Assembler, Label, Test};
 pub(super) enum Leaf {
     /// This `SECCOMP_RET_*` value, whatever the arguments.
     Return(u32),
-    /// The arguments decide: the index of a decision.
-    Decide(usize),
+    /// The arguments decide: the index of a decision, and how to read them.
+    Decide(usize, Width),
+}
+
+impl Leaf {
+    /// The same leaf where arguments have another width.
+    pub(super) fn with_width(self, width: Width) -> Self {
+        match self {
+            Leaf::Return(_) => self,
+            Leaf::Decide(decision, _) => Leaf::Decide(decision, width),
+        }
+    }
 }
 
 /// All 32-bit numbers, as ranges of equal leaves.

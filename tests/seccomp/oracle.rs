@@ -59,6 +59,8 @@ pub(crate) struct Oracle<'a> {
     numbers: HashMap<u32, &'static str>,
     bits: u32,
     narrow: bool,
+    /// 32-bit ARM: system calls of another kind, which do not grow, start here.
+    private: Option<u32>,
     default: u32,
     newest: Option<u32>,
 }
@@ -76,8 +78,10 @@ impl<'a> Oracle<'a> {
             .map(|(number, _)| *number)
             .max();
         let default = profile.default_action().as_u32(profile.default_errno_ret());
-        let narrow = matches!(name, "x86" | "arm");
+        let narrow = matches!(name, "x32" | "x86" | "arm");
+        let private = (name == "arm").then_some(0xf0000);
         Self {
+            private,
             profile,
             numbers,
             bits,
@@ -90,17 +94,14 @@ impl<'a> Oracle<'a> {
     /// What the filter has to return.
     pub(crate) fn judge(&self, call: &Call) -> u32 {
         let nr = call.nr ^ self.bits;
-        let Some(name) = self.numbers.get(&nr) else {
-            let newer = self.newest.is_some_and(|newest| nr > newest);
-            return if newer && self.default == (ERRNO | 1) {
-                ENOSYS
-            } else {
-                self.default
-            };
-        };
-        if self.default == (ERRNO | 1) && self.newest.is_some_and(|n| nr > n && nr < 0xf0000) {
+        let newer = self.newest.is_some_and(|newest| nr > newest);
+        let private = self.private.is_some_and(|first| nr >= first);
+        if newer && !private && self.default == (ERRNO | 1) {
             return ENOSYS;
         }
+        let Some(name) = self.numbers.get(&nr) else {
+            return self.default;
+        };
         let mut rules: Vec<&LinuxSyscall> = Vec::new();
         for entry in entries(self.profile) {
             let names_it = entry.names().iter().any(|other| other == name);
