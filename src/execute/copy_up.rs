@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::error::{Check, Failure};
 use crate::sys::Result;
+use crate::sys::directory;
 use crate::sys::fd::{self, At, Resolve};
 
 /// Deeper trees than this would exhaust the stack.
@@ -26,7 +27,7 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result<(
     let from = fd::open(At::Dir(from), c".", flags, Resolve::ANY)?;
     let mut buffer = [0u8; 4096];
     loop {
-        let length = fd::read_directory(from.as_fd(), &mut buffer)?;
+        let length = directory::read_directory(from.as_fd(), &mut buffer)?;
         if length == 0 {
             return Ok(());
         }
@@ -58,7 +59,7 @@ fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) ->
     let stat = fd::stat(found.as_fd())?;
     let mode = stat.mode & 0o7777;
     if stat.is(libc::S_IFDIR) {
-        fd::mkdir(to, name, 0o700)?;
+        directory::mkdir(to, name, 0o700)?;
         let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let made = fd::open(At::Dir(to), name, flags, Resolve::ANY)?;
         directory(found.as_fd(), made.as_fd(), depth + 1)?;
@@ -71,7 +72,7 @@ fn entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) ->
         text[length] = 0;
         let text =
             CStr::from_bytes_until_nul(&text).map_err(|_| Failure::check(Check::PathTooLong))?;
-        return fd::symlink(text, to, name);
+        return directory::symlink(text, to, name);
     }
     if stat.is(libc::S_IFREG) {
         return file(from, to, name, &stat);

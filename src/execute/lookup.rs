@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Check, Failure};
 use crate::sys::Result;
+use crate::sys::directory;
 use crate::sys::fd::{self, At, Resolve};
 
 const PATH_MAX: usize = 4096;
@@ -199,8 +200,8 @@ impl Walk {
 
     fn make(&self, here: BorrowedFd<'_>, name: &CStr, make: Make) -> Result<()> {
         let made = match make {
-            Make::Directory => fd::mkdir(here, name, 0o755),
-            Make::File => fd::mknod(here, name, libc::S_IFREG | 0o644, 0),
+            Make::Directory => directory::mkdir(here, name, 0o755),
+            Make::File => directory::mknod(here, name, libc::S_IFREG | 0o644, 0),
         };
         match made {
             // Somebody else made it in the meantime: what it is shows when it is opened.

@@ -7,6 +7,7 @@ use crate::error::{Check, Failure};
 use crate::plan::mounts::{MountStep, What};
 use crate::plan::steps::DeviceStep;
 use crate::plan::{Opener, RootStep};
+use crate::sys::directory;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
 use crate::sys::{Result, process, restrict};
@@ -176,7 +177,7 @@ fn make_device(root: BorrowedFd<'_>, device: &DeviceStep) -> Result<()> {
     if device.bind {
         return bind_device(directory.as_fd(), name, device, number);
     }
-    match fd::mknod(directory.as_fd(), name, device.mode, number) {
+    match directory::mknod(directory.as_fd(), name, device.mode, number) {
         Err(failure) if failure.is(libc::EEXIST) => {
             let there = fd::open(
                 At::Dir(directory.as_fd()),
@@ -189,7 +190,7 @@ fn make_device(root: BorrowedFd<'_>, device: &DeviceStep) -> Result<()> {
         other => other?,
     }
     if (device.uid, device.gid) != (0, 0) {
-        fd::chown_at(directory.as_fd(), name, device.uid, device.gid)?;
+        directory::chown_at(directory.as_fd(), name, device.uid, device.gid)?;
     }
     Ok(())
 }
@@ -204,7 +205,7 @@ fn bind_device(
     let flags = libc::O_PATH | libc::O_NOFOLLOW;
     let host = fd::open(At::Cwd, &device.path, flags, Resolve::ANY)?;
     expect_device(host.as_fd(), device.mode & libc::S_IFMT, number)?;
-    match fd::mknod(directory, name, libc::S_IFREG | 0o644, 0) {
+    match directory::mknod(directory, name, libc::S_IFREG | 0o644, 0) {
         Err(failure) if !failure.is(libc::EEXIST) => return Err(failure),
         _ => {}
     }
@@ -237,12 +238,12 @@ fn link(
 ) -> Result<()> {
     let directory = lookup::open_or_make(root, directory, Make::Directory)?;
     if replace {
-        match fd::unlink(directory.as_fd(), name) {
+        match directory::unlink(directory.as_fd(), name) {
             Err(failure) if !failure.is(libc::ENOENT) => return Err(failure),
             _ => {}
         }
     }
-    match fd::symlink(target, directory.as_fd(), name) {
+    match directory::symlink(target, directory.as_fd(), name) {
         Err(failure) if failure.is(libc::EEXIST) => Ok(()),
         other => other,
     }
@@ -283,7 +284,7 @@ fn console(walk: &mut Walk<'_>, size: Option<(u16, u16)>, uid: u32) -> Result<()
         return Ok(());
     };
     let directory = lookup::open_or_make(root, c"/dev", Make::Directory)?;
-    match fd::mknod(directory.as_fd(), c"console", libc::S_IFREG | 0o600, 0) {
+    match directory::mknod(directory.as_fd(), c"console", libc::S_IFREG | 0o600, 0) {
         Err(failure) if !failure.is(libc::EEXIST) => return Err(failure),
         _ => {}
     }

@@ -9,6 +9,7 @@ use super::enter::{self, Circumstances, Kind, Namespaces};
 use super::ids::{IdMaps, IdRange};
 use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
+use super::program;
 use super::rootfs::{self, Frame};
 use super::steps::{EnterStep, FilterStep, ProcessStep};
 use super::{Plan, hooks};
@@ -116,7 +117,7 @@ pub fn for_create(
         labels: process::labels(process).map_err(one)?,
     };
     let exec = process::ending(ending, &mut steps, program_name(process));
-    let program = process::program(
+    let program = program::program(
         process,
         &environment(process, options.listen_fds, options.notify.is_some()),
     )
@@ -206,7 +207,7 @@ pub fn for_exec(
         labels: process::labels(process).map_err(one)?,
     };
     let exec = process::ending(ending, &mut steps, program_name(process));
-    let program = process::program(process, &environment(process, 0, false)).map_err(one)?;
+    let program = program::program(process, &environment(process, 0, false)).map_err(one)?;
     let limits = if surroundings.limits_by_runtime {
         process::limits(process)
     } else {

@@ -4,6 +4,7 @@
 //! so a mount after privileges were dropped has no place to be written.
 
 pub mod build;
+pub mod capabilities;
 pub mod cgroup;
 pub mod enter;
 pub mod explain;
@@ -11,6 +12,7 @@ pub mod hooks;
 pub mod ids;
 pub mod mounts;
 pub mod process;
+pub mod program;
 pub mod rootfs;
 pub mod steps;
 

@@ -1,16 +1,15 @@
 //! The process's own properties, and the steps that follow `start`.
 
-use std::ffi::CString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use oci_spec::runtime::{
-    Capabilities, IOPriorityClass, LinuxCapabilities, LinuxPersonalityDomain, LinuxSchedulerFlag,
-    LinuxSchedulerPolicy, PosixRlimitType, Process, Scheduler,
+    IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    PosixRlimitType, Process, Scheduler,
 };
 
 use super::steps::{Affinity, ExecStep, FilterStep, HookStep, LabelStep, ProcessStep};
-use super::{Program, c_string};
+use super::{c_string, capabilities};
 use crate::error::Problem;
 
 /// What the process phase depends on besides the configuration.
@@ -63,7 +62,7 @@ pub fn steps(
     }
     let cwd = c_string(process.cwd().as_os_str().as_bytes(), "/process/cwd")?;
     steps.push(ProcessStep::Cwd(cwd.clone()));
-    let (wanted, warnings) = capabilities(
+    let (wanted, warnings) = capabilities::read(
         process.capabilities().as_ref(),
         around.available_capabilities,
     );
@@ -230,83 +229,6 @@ pub fn personality(spec: &oci_spec::runtime::Spec) -> Option<ProcessStep> {
     }))
 }
 
-/// The five sets, one bit per capability. What is absent is empty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sets {
-    bounding: u64,
-    effective: u64,
-    permitted: u64,
-    inheritable: u64,
-    ambient: u64,
-}
-
-impl Sets {
-    fn step(&self) -> ProcessStep {
-        ProcessStep::Capabilities {
-            effective: self.effective,
-            permitted: self.permitted,
-            inheritable: self.inheritable,
-            ambient: self.ambient,
-        }
-    }
-}
-
-/// Reads `process.capabilities`. Absent means none, in all five sets; nothing
-/// is derived from another set (CVE-2022-29162 class).
-fn capabilities(listed: Option<&LinuxCapabilities>, available: u64) -> (Sets, Vec<String>) {
-    let Some(listed) = listed else {
-        return (Sets::default(), Vec::new());
-    };
-    let wanted = Sets {
-        bounding: bits(listed.bounding().as_ref()),
-        effective: bits(listed.effective().as_ref()),
-        permitted: bits(listed.permitted().as_ref()),
-        inheritable: bits(listed.inheritable().as_ref()),
-        ambient: bits(listed.ambient().as_ref()),
-    };
-    let lacking = (wanted.bounding | wanted.effective | wanted.permitted) & !available;
-    let mut warnings = Vec::new();
-    if lacking != 0 {
-        warnings.push(format!(
-            "capabilities that the caller itself does not have are left out: {}",
-            capability_names(lacking)
-        ));
-    }
-    let permitted = wanted.permitted & available;
-    let inheritable = wanted.inheritable & available;
-    let sets = Sets {
-        bounding: wanted.bounding & available,
-        effective: wanted.effective & permitted,
-        permitted,
-        inheritable,
-        // The kernel refuses an ambient capability that is not both.
-        ambient: wanted.ambient & permitted & inheritable,
-    };
-    (sets, warnings)
-}
-
-fn bits(set: Option<&Capabilities>) -> u64 {
-    set.into_iter().flatten().fold(0, |bits, capability| {
-        let known: Result<caps::Capability, _> = format!("CAP_{capability}").parse();
-        bits | known.map_or(0, |known| known.bitmask())
-    })
-}
-
-/// The names of the capabilities in a set.
-pub(crate) fn capability_names(set: u64) -> String {
-    if set == 0 {
-        return "none".into();
-    }
-    let mut known: Vec<_> = caps::all().into_iter().collect();
-    known.sort_by_key(caps::Capability::index);
-    let names: Vec<_> = known
-        .iter()
-        .filter(|capability| set & capability.bitmask() != 0)
-        .map(ToString::to_string)
-        .collect();
-    names.join(" ")
-}
-
 /// What the last phase is made of.
 #[derive(Debug)]
 pub struct Ending {
@@ -327,11 +249,7 @@ pub struct Ending {
 /// With no_new_privs the filter comes last, so it need not allow what the
 /// runtime itself still calls. Without, loading needs CAP_SYS_ADMIN: the
 /// process keeps that one capability until the filter is in force.
-pub fn ending(
-    ending: Ending,
-    process_steps: &mut Vec<ProcessStep>,
-    program: &str,
-) -> Vec<ExecStep> {
+pub fn ending(ending: Ending, process_steps: &mut [ProcessStep], program: &str) -> Vec<ExecStep> {
     let mut steps = Vec::new();
     if ending.park {
         steps.push(ExecStep::Park);
@@ -406,47 +324,6 @@ pub fn labels(process: &Process) -> Result<Vec<LabelStep>, Problem> {
     Ok(labels)
 }
 
-/// The program, with the environment as the container will see it.
-///
-/// Of a name given twice the last value counts. PATH is the container's own:
-/// the runtime's must not decide what is executed.
-pub fn program(process: &Process, extra: &[String]) -> Result<Program, Problem> {
-    let arguments = process.args().clone().unwrap_or_default();
-    let mut environment: Vec<String> = Vec::new();
-    for entry in process.env().iter().flatten().chain(extra) {
-        let name = entry.split('=').next().unwrap_or_default();
-        environment.retain(|kept| kept.split('=').next() != Some(name));
-        environment.push(entry.clone());
-    }
-    let path = environment
-        .iter()
-        .find_map(|entry| entry.strip_prefix("PATH="));
-    let candidates = candidates(arguments.first().map_or("", String::as_str), path);
-    let c_strings = |list: Vec<String>, at: &str| -> Result<Vec<CString>, Problem> {
-        list.into_iter()
-            .enumerate()
-            .map(|(i, text)| c_string(text, &format!("{at}/{i}")))
-            .collect()
-    };
-    Ok(Program {
-        candidates: c_strings(candidates, "/process/args")?,
-        arguments: c_strings(arguments, "/process/args")?,
-        environment: c_strings(environment, "/process/env")?,
-    })
-}
-
-/// Where to look for a program, as execvp(3) does but never in the working directory.
-fn candidates(name: &str, path: Option<&str>) -> Vec<String> {
-    if name.contains('/') {
-        return vec![name.to_owned()];
-    }
-    path.unwrap_or_default()
-        .split(':')
-        .filter(|directory| directory.starts_with('/'))
-        .map(|directory| format!("{}/{name}", directory.trim_end_matches('/')))
-        .collect()
-}
-
 /// A list of CPUs such as `0-3,7` as a mask.
 pub fn affinity(list: &str, at: &str) -> Result<Affinity, Problem> {
     let wrong = || Problem::new(at, format!("{list:?} is not a list of CPUs such as 0-3,7"));
@@ -481,49 +358,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_looked_for_in_absolute_directories_only() {
-        assert_eq!(
-            candidates("sh", Some("/bin:.::relative:/usr/bin/")),
-            ["/bin/sh", "/usr/bin/sh"]
-        );
-        assert_eq!(candidates("./sh", Some("/bin")), ["./sh"]);
-        assert!(candidates("sh", None).is_empty());
-    }
-
-    #[test]
     fn cpu_lists_become_masks() {
         assert_eq!(affinity("0-1,3", "").unwrap().mask, [0b1011]);
         assert_eq!(affinity("64", "").unwrap().mask, [0, 1]);
         for bad in ["", "x", "3-1", "8192", "-1"] {
             assert!(affinity(bad, "").is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn absent_capabilities_are_none_and_ambient_needs_both() {
-        assert_eq!(capabilities(None, u64::MAX).0, Sets::default());
-        let listed: LinuxCapabilities = serde_json::from_str(
-            r#"{"permitted":["CAP_KILL"],"ambient":["CAP_KILL"],"bounding":["CAP_KILL"]}"#,
-        )
-        .unwrap();
-        let (sets, _) = capabilities(Some(&listed), u64::MAX);
-        assert_eq!(
-            (sets.permitted, sets.ambient, sets.inheritable),
-            (1 << 5, 0, 0)
-        );
-        let (sets, warnings) = capabilities(Some(&listed), 0);
-        assert_eq!(sets, Sets::default());
-        assert!(warnings[0].contains("CAP_KILL"), "{warnings:?}");
-    }
-
-    #[test]
-    fn the_last_value_of_a_name_counts() {
-        let process: Process = serde_json::from_str(
-            r#"{"cwd":"/","user":{"uid":0,"gid":0},"args":["a"],"env":["A=1","B=2","A=3"]}"#,
-        )
-        .unwrap();
-        let program = program(&process, &[]).unwrap();
-        assert_eq!(program.environment, [c"B=2".to_owned(), c"A=3".to_owned()]);
     }
 
     #[test]

@@ -329,7 +329,8 @@ pub enum ProcessStep {
 
 impl fmt::Display for ProcessStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use super::process::{capability_names, limit_text};
+        use super::capabilities::capability_names;
+        use super::process::limit_text;
         match self {
             ProcessStep::Session => f.write_str("start a new session"),
             ProcessStep::Keyring(name) => write!(f, "join a new session keyring {}", Text(name)),

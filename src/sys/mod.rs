@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code, reason = "the only place where it is allowed")]
 
+pub mod directory;
 pub mod fd;
 pub mod guard;
 pub mod mount;
@@ -49,7 +50,18 @@ fn call_with_numbers(sysno: Sysno, arguments: [usize; 6]) -> Result<usize> {
 
 /// A C `int` or descriptor as a register: sign-extended, as the ABI has it.
 const fn reg(value: i32) -> usize {
-    value as isize as usize
+    (value as isize).cast_unsigned()
+}
+
+/// An ioctl(2) request as a register; its type differs between C libraries.
+const fn request(number: libc::Ioctl) -> usize {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "all requests are positive and have 32 bits"
+    )]
+    let number = number as usize;
+    number
 }
 
 /// The descriptor a call just made.

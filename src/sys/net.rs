@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 
 use syscalls::Sysno;
 
-use super::{Result, call, call_with_numbers, owned, reg};
+use super::{Result, call, call_with_numbers, owned, reg, request};
 
 /// Brings `lo` up in the caller's network namespace; 127.0.0.1 and ::1 come with it.
 pub fn loopback_up() -> Result<()> {
@@ -40,7 +40,7 @@ pub fn loopback_up() -> Result<()> {
             Sysno::ioctl,
             [
                 reg(socket.as_raw_fd()),
-                libc::SIOCSIFFLAGS as usize,
+                request(libc::SIOCSIFFLAGS),
                 &raw mut request as usize,
                 0,
                 0,

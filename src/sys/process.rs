@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Sysno;
 
-use super::{Result, call, call_with_numbers, owned, reg};
+use super::{Result, call, call_with_numbers, owned, reg, request};
 
 /// `CLONE_NEWTIME`; shares its bit with the exit signal of the old clone(2).
 pub const CLONE_NEWTIME: u64 = 0x80;
@@ -265,7 +265,7 @@ pub fn take_terminal(terminal: BorrowedFd<'_>) -> Result<()> {
         Sysno::ioctl,
         [
             reg(terminal.as_raw_fd()),
-            libc::TIOCSCTTY as usize,
+            request(libc::TIOCSCTTY),
             0,
             0,
             0,
@@ -284,7 +284,7 @@ pub fn unlock_terminal(master: BorrowedFd<'_>) -> Result<()> {
             Sysno::ioctl,
             [
                 reg(master.as_raw_fd()),
-                libc::TIOCSPTLCK as usize,
+                request(libc::TIOCSPTLCK),
                 &raw const unlocked as usize,
                 0,
                 0,
@@ -301,7 +301,7 @@ pub fn terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
         Sysno::ioctl,
         [
             reg(master.as_raw_fd()),
-            libc::TIOCGPTPEER as usize,
+            request(libc::TIOCGPTPEER),
             reg(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC),
             0,
             0,
@@ -325,7 +325,7 @@ pub fn set_terminal_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> R
             Sysno::ioctl,
             [
                 reg(terminal.as_raw_fd()),
-                libc::TIOCSWINSZ as usize,
+                request(libc::TIOCSWINSZ),
                 &raw const size as usize,
                 0,
                 0,
@@ -350,7 +350,7 @@ pub fn terminal_size(terminal: BorrowedFd<'_>) -> Result<(u16, u16)> {
             Sysno::ioctl,
             [
                 reg(terminal.as_raw_fd()),
-                libc::TIOCGWINSZ as usize,
+                request(libc::TIOCGWINSZ),
                 &raw mut size as usize,
                 0,
                 0,

@@ -38,6 +38,15 @@ struct Control {
     padding: i32,
 }
 
+/// Size of the control buffer; the type of `msg_controllen` differs between C libraries.
+#[cfg(target_env = "musl")]
+const CONTROL_SIZE: u32 = 24;
+/// Size of the control buffer; the type of `msg_controllen` differs between C libraries.
+#[cfg(not(target_env = "musl"))]
+const CONTROL_SIZE: usize = 24;
+
+const _: () = assert!(size_of::<Control>() == 24);
+
 /// `CMSG_LEN(sizeof(int))` on 64-bit Linux.
 const CONTROL_LENGTH: usize = size_of::<usize>() + 3 * size_of::<i32>();
 
@@ -48,8 +57,7 @@ fn header(vector: &mut libc::iovec, control: Option<&mut Control>) -> libc::msgh
     header.msg_iovlen = 1;
     if let Some(control) = control {
         header.msg_control = std::ptr::from_mut(control).cast();
-        // The field's type differs between C libraries.
-        header.msg_controllen = size_of::<Control>().try_into().unwrap_or(0);
+        header.msg_controllen = CONTROL_SIZE;
     }
     header
 }
