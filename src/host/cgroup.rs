@@ -218,6 +218,10 @@ mod tests {
             find_mount(part),
             Some(("/mnt/my groups".into(), "/a b".into()))
         );
+        // Mounted over one another: the later one is what the path leads to.
+        let over = unified.replace(" / /sys", " /part /sys");
+        let (_, root) = find_mount(&format!("{unified}{over}")).unwrap();
+        assert_eq!(root, Path::new("/part"));
         assert_eq!(
             found("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\nnonsense\n"),
             None

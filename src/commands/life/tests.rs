@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::execute::alive::Stat;
@@ -94,6 +95,15 @@ impl Drop for Scratch {
     }
 }
 
+/// Waits for a process to end, as a zombie of this one.
+fn ended(pid: i32) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Stat::of(pid).unwrap().unwrap().lives() {
+        assert!(Instant::now() < deadline, "process {pid} did not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The words of a failure.
 fn words(outcome: Result<()>) -> String {
     outcome.unwrap_err().to_string()
@@ -117,7 +127,7 @@ fn state_is_runcs_to_the_byte() {
 #[test]
 fn the_status_is_what_is_there() {
     let scratch = Scratch::new("status");
-    scratch.running("a");
+    let pid = scratch.running("a");
     assert_eq!(scratch.state("a")["status"], "running");
     let socket = scratch.root.join("a").join(START_SOCKET);
     std::fs::write(&socket, "").unwrap();
@@ -125,9 +135,8 @@ fn the_status_is_what_is_there() {
     std::fs::remove_file(&socket).unwrap();
     scratch.kill("a", "KILL").unwrap();
     // Not waited for: a zombie is a stopped container.
-    while scratch.state("a")["status"] != "stopped" {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    ended(pid);
+    assert_eq!(scratch.state("a")["status"], "stopped");
     assert_eq!(scratch.state("a")["pid"], 0);
     // No process yet: in progress as long as somebody works on it.
     scratch.container("b", 0, None);
@@ -162,9 +171,7 @@ fn kill_says_what_engines_look_for() {
     assert_eq!(words(scratch.kill("a", "NOPE")), "unknown signal \"NOPE\"");
     scratch.kill("a", "0").unwrap();
     scratch.kill("a", "sigterm").unwrap();
-    while Stat::of(pid).unwrap().unwrap().lives() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    ended(pid);
     assert_eq!(words(scratch.kill("a", "15")), "container not running");
     kill::kill(&scratch.root, "a", "KILL", true).unwrap();
 }
@@ -212,6 +219,33 @@ fn forced_delete_always_ends_with_nothing() {
         assert_eq!(scratch.delete("b", force).is_ok(), force);
         assert!(!scratch.root.join("b").exists());
     }
+}
+
+/// A container whose `start` hangs is held locked, and must be removable.
+#[test]
+fn forced_delete_kills_before_it_waits() {
+    let scratch = Scratch::new("locked");
+    scratch.container("a", 0, None);
+    // flock(1) becomes sleep, which then is both the first process and the holder.
+    let mut flock = Command::new("flock");
+    flock
+        .arg("--no-fork")
+        .arg(scratch.root.join("a"))
+        .args(["sleep", "600"]);
+    let child = flock.spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    scratch.children.borrow_mut().push(child);
+    let (container, mut record) = load(&scratch.root, "a").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !container.is_locked() {
+        assert!(Instant::now() < deadline, "flock did not lock");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    record.pid = pid;
+    record.start_time = Stat::of(pid).unwrap().unwrap().start_time;
+    container.save(&record).unwrap();
+    scratch.delete("a", true).unwrap();
+    assert!(!scratch.root.join("a").exists());
 }
 
 #[test]
@@ -341,15 +375,20 @@ fn a_cgroup_is_paused_listed_killed_and_removed() {
     let (container, _) = load(&scratch.root, "a").unwrap();
     container.save(&record).unwrap();
     scratch.kill("a", "KILL").unwrap();
-    for pid in [init, other] {
-        while Stat::of(pid).unwrap().unwrap().lives() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-    }
+    ended(init);
+    ended(other);
     assert_eq!(words(scratch.kill("a", "KILL")), "container not running");
     let straggler = scratch.sleeper();
     enter(straggler);
     scratch.kill("a", "KILL").unwrap();
+    ended(straggler);
+    // The first process counts even where it was moved out of its cgroup.
+    let moved = scratch.sleeper();
+    record.pid = moved;
+    record.start_time = Stat::of(moved).unwrap().unwrap().start_time;
+    container.save(&record).unwrap();
+    scratch.kill("a", "KILL").unwrap();
+    ended(moved);
 
     std::fs::create_dir_all(path.join("inner.slice/most")).unwrap();
     scratch.delete("a", false).unwrap();

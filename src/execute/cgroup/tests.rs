@@ -219,3 +219,50 @@ fn a_directory_elsewhere_is_not_a_cgroup() {
     assert!(text.contains("not on a cgroup2 file system"), "{text}");
     assert!(Cgroup::open(Path::new("/nonexistent")).unwrap().is_none());
 }
+
+/// Every limit that can be planned, on the controllers that this kernel has:
+/// each file name, each value and each way of reading it back.
+#[test]
+fn the_kernel_takes_what_the_plan_says() {
+    let Some(ground) = Ground::new("kernel") else {
+        return;
+    };
+    let resources = serde_json::from_value(serde_json::json!({
+        "pids": { "limit": 64 },
+        "memory": { "limit": 50_000_001, "swap": 60_000_003, "reservation": 10_000_001 },
+        "cpu": {
+            "shares": 2048, "quota": 20_000, "period": 50_000, "burst": 1000,
+            "cpus": "0,1,0", "mems": "0"
+        },
+        "unified": {
+            "memory.high": "40M", "memory.min": "4096", "memory.oom.group": "1",
+            "cgroup.max.depth": "3", "hugetlb.2MB.max": "2M"
+        }
+    }))
+    .unwrap();
+    let facts = crate::host::cgroup::CgroupFacts {
+        mount: Some(ground.path.clone()),
+        own: "/".into(),
+    };
+    let request = crate::plan::cgroup::Request {
+        id: "leaf",
+        path: None,
+        resources: Some(&resources),
+    };
+    let mut plan = crate::plan::cgroup::plan(&request, &facts).unwrap();
+    assert_eq!(plan.limits.len(), 14);
+    for limit in &mut plan.limits {
+        limit.required = false;
+    }
+    let made = make(&plan).unwrap();
+    let have = std::fs::read_to_string(plan.path.join("cgroup.controllers")).unwrap();
+    for limit in &plan.limits {
+        let controller = limit.controller.as_deref().unwrap_or("cgroup");
+        let left_out = made
+            .left_out
+            .iter()
+            .any(|l| l.contains(&format!("set {} ", limit.file)));
+        let available = controller == "cgroup" || have.split_whitespace().any(|c| c == controller);
+        assert_eq!(left_out, !available, "{limit}: {:?}", made.left_out);
+    }
+}
