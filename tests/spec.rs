@@ -1,6 +1,11 @@
 //! Whole configurations: what engines write is accepted, and what nobody would
 //! write never makes the reader or the checks panic.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where its material is not there"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
