@@ -40,86 +40,34 @@ fn with(pointer: &str, value: Value) -> Value {
     config
 }
 
+/// What is set where, and what the message says.
+const WRONG_TYPES: &str = r#"
+/linux/namespaces/1/type = "mnt" => unknown variant `mnt`
+/linux/namespaces/0 = {"path": "/x"} => missing field `type`
+/process/args = "sh" => invalid type: string "sh", expected a sequence
+/process/user/uid = -1 => invalid value: integer `-1`, expected u32
+/process/user/gid = 4294967296 => expected u32
+/process/rlimits = [{"type": "RLIMIT_FISH"}] => unknown variant `RLIMIT_FISH`
+/process/ioPriority = {"class": "X"} => unknown variant `X`
+/process/capabilities/bounding = [3] => invalid type: integer `3`
+/process/execCPUAffinity = {"initial": "a"} => Invalid execCPUAffinity format
+/root/readonly = 1 => invalid type: integer `1`, expected a boolean
+/mounts = {} => expected a sequence
+/linux/seccomp = {"defaultAction": "ALLOW"} => unknown variant `ALLOW`
+/linux/resources/pids = {"limit": 1.5} => floating point `1.5`, expected i64
+/linux/personality = {"domain": "BSD"} => unknown variant `BSD`
+/annotations = {"a/b": 1} => invalid type: integer `1`, expected a string
+/linux/devices = [{"path": "/dev/x", "type": "z"}] => unknown variant `z`
+"#;
+
 #[test]
 fn wrong_types_are_named_by_their_pointer() {
-    let table = [
-        (
-            "/linux/namespaces/1/type",
-            json!("mnt"),
-            "unknown variant `mnt`",
-        ),
-        (
-            "/linux/namespaces/0",
-            json!({"path": "/x"}),
-            "missing field `type`",
-        ),
-        (
-            "/process/args",
-            json!("sh"),
-            "invalid type: string \"sh\", expected a sequence",
-        ),
-        (
-            "/process/user/uid",
-            json!(-1),
-            "invalid value: integer `-1`, expected u32",
-        ),
-        ("/process/user/gid", json!(1u64 << 32), "expected u32"),
-        (
-            "/process/rlimits",
-            json!([{"type": "RLIMIT_FISH"}]),
-            "unknown variant `RLIMIT_FISH`",
-        ),
-        (
-            "/process/ioPriority",
-            json!({"class": "X"}),
-            "unknown variant `X`",
-        ),
-        (
-            "/process/capabilities/bounding",
-            json!([3]),
-            "invalid type: integer `3`",
-        ),
-        (
-            "/process/execCPUAffinity",
-            json!({"initial": "a"}),
-            "Invalid execCPUAffinity format",
-        ),
-        (
-            "/root/readonly",
-            json!(1),
-            "invalid type: integer `1`, expected a boolean",
-        ),
-        ("/mounts", json!({}), "expected a sequence"),
-        (
-            "/linux/seccomp",
-            json!({"defaultAction": "ALLOW"}),
-            "unknown variant `ALLOW`",
-        ),
-        (
-            "/linux/resources/pids",
-            json!({"limit": 1.5}),
-            "floating point `1.5`, expected i64",
-        ),
-        (
-            "/linux/personality",
-            json!({"domain": "BSD"}),
-            "unknown variant `BSD`",
-        ),
-        (
-            "/annotations",
-            json!({"a/b": 1}),
-            "invalid type: integer `1`, expected a string",
-        ),
-        (
-            "/linux/devices",
-            json!([{"path": "/dev/x", "type": "z"}]),
-            "unknown variant `z`",
-        ),
-    ];
-    for (at, value, text) in table {
-        let found = problems(parsed(&with(at, value)));
-        assert!(found[0].at.starts_with(at), "{at}: {found:?}");
-        assert!(found[0].problem.contains(text), "{at}: {found:?}");
+    for row in WRONG_TYPES.lines().filter(|row| !row.is_empty()) {
+        let (at, rest) = row.split_once(" = ").unwrap();
+        let (value, text) = rest.split_once(" => ").unwrap();
+        let found = problems(parsed(&with(at, serde_json::from_str(value).unwrap())));
+        assert!(found[0].at.starts_with(at), "{row}: {found:?}");
+        assert!(found[0].problem.contains(text), "{row}: {found:?}");
     }
 }
 
