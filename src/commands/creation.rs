@@ -353,10 +353,10 @@ impl Creation<'_> {
 /// Undoes what a failed creation did: the specification wants poststop hooks to
 /// run as if the container had been deleted.
 fn clean_up(record: &Record, cgroup: Option<&Cgroup>) {
-    if let Some(cgroup) = cgroup {
-        if let Err(error) = cgroup.kill().and_then(|()| cgroup.remove()) {
-            log::warning(error);
-        }
+    if let Some(cgroup) = cgroup
+        && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove())
+    {
+        log::warning(error);
     }
     run_poststop(record);
 }

@@ -330,7 +330,9 @@ impl Cgroup {
             let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
             match poll(&mut fds, PollTimeout::from(milliseconds)) {
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(self.failed("poll", "cgroup.events", Sysno::poll, errno)),
+                Err(errno) => {
+                    return Err(self.failed("poll", "cgroup.events", Sysno::ppoll, errno));
+                }
             }
         }
     }

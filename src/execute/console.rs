@@ -55,7 +55,7 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let mut file = match options.open(&temporary) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             // Left by a runtime that was killed in between.
-            std::fs::remove_file(&temporary).map_err(|error| failed(Sysno::unlink, &error))?;
+            std::fs::remove_file(&temporary).map_err(|error| failed(Sysno::unlinkat, &error))?;
             options.open(&temporary)
         }
         other => other,
@@ -63,5 +63,5 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     .map_err(|error| failed(Sysno::openat, &error))?;
     file.write_all(pid.to_string().as_bytes())
         .map_err(|error| failed(Sysno::write, &error))?;
-    std::fs::rename(&temporary, path).map_err(|error| failed(Sysno::rename, &error))
+    std::fs::rename(&temporary, path).map_err(|error| failed(Sysno::renameat, &error))
 }

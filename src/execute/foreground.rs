@@ -83,7 +83,7 @@ fn wait_for_something(signals: &Signals, relay: Option<&Relay>) -> Result<()> {
     }
     match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(Error::nix("wait for", "signals", Sysno::poll, errno)),
+        Err(errno) => Err(Error::nix("wait for", "signals", Sysno::ppoll, errno)),
     }
 }
 

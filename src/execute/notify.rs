@@ -34,7 +34,7 @@ pub fn make_directory(state: &Path) -> Result<PathBuf> {
     let directory = state.join(DIRECTORY);
     let failed =
         |sysno, error: &std::io::Error| Error::io("make", directory.display(), sysno, error);
-    std::fs::create_dir(&directory).map_err(|error| failed(Sysno::mkdir, &error))?;
+    std::fs::create_dir(&directory).map_err(|error| failed(Sysno::mkdirat, &error))?;
     std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))
         .map_err(|error| failed(Sysno::fchmodat, &error))?;
     Ok(directory)

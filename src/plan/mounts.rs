@@ -372,10 +372,10 @@ fn file_system(
             None => pairs.push((word.clone(), None)),
         }
     }
-    if let Some(label) = setting.label.filter(|label| !label.is_empty()) {
-        if matches!(kind, "tmpfs" | "devpts" | "mqueue" | "overlay" | "ramfs") {
-            pairs.push(("context".into(), Some(label.into())));
-        }
+    if let Some(label) = setting.label.filter(|label| !label.is_empty())
+        && matches!(kind, "tmpfs" | "devpts" | "mqueue" | "overlay" | "ramfs")
+    {
+        pairs.push(("context".into(), Some(label.into())));
     }
     let options = pairs
         .into_iter()

@@ -107,7 +107,14 @@ impl Root {
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(|e| Error::io("make the state directory", path.display(), Sysno::mkdir, &e))?;
+            .map_err(|e| {
+                Error::io(
+                    "make the state directory",
+                    path.display(),
+                    Sysno::mkdirat,
+                    &e,
+                )
+            })?;
         Self::open(path)
     }
 

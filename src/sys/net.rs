@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 
 use syscalls::Sysno;
 
-use super::{Result, call, call_with_numbers, owned, reg, request};
+use super::{Result, call, call_with_numbers, owned, reg};
 
 /// Brings `lo` up in the caller's network namespace; 127.0.0.1 and ::1 come with it.
 pub fn loopback_up() -> Result<()> {
@@ -27,21 +27,23 @@ pub fn loopback_up() -> Result<()> {
         flags: i16,
         rest: [u8; 22],
     }
-    let mut request = InterfaceRequest {
+    // From linux/sockios.h; its type in libc differs between C libraries.
+    const SIOCSIFFLAGS: usize = 0x8914;
+    let mut interface = InterfaceRequest {
         name: [0; libc::IFNAMSIZ],
         flags: 0,
         rest: [0; 22],
     };
-    request.name[..2].copy_from_slice(b"lo");
-    request.flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
+    interface.name[..2].copy_from_slice(b"lo");
+    interface.flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
     // SAFETY: the request is laid out as ifreq, 40 bytes, and lives through the call.
     unsafe {
         call(
             Sysno::ioctl,
             [
                 reg(socket.as_raw_fd()),
-                request(libc::SIOCSIFFLAGS),
-                &raw mut request as usize,
+                SIOCSIFFLAGS,
+                &raw mut interface as usize,
                 0,
                 0,
                 0,
