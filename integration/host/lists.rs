@@ -98,11 +98,13 @@ fn truncated_state(test: &Test) {
     let file = test.state_root().join(&bundle.id).join("state.json");
     let whole = std::fs::read(&file).unwrap_or_default();
     test.make_file(&file, &whole[..whole.len() / 2]);
-    for command in ["state", "start", "kill"] {
-        bundle.on(&[command]).output().code(1).says(&["state.json"]);
-    }
-    // Put back, for only the runtime may end the process it made.
+    let commands = ["state", "start", "kill"];
+    let outputs = commands.map(|command| bundle.on(&[command]).output());
+    // Put back first: only the runtime may end the process it made.
     test.make_file(&file, &whole);
+    for output in outputs {
+        output.code(1).says(&["state.json"]);
+    }
     container.end();
     assert!(!std::path::Path::new(&format!("/proc/{pid}/ns/mnt")).exists());
 }

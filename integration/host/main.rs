@@ -88,7 +88,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
 }
 
 fn trial(machine: &'static Machine, group: &str, case: Case, role: roles::Role) -> Trial {
-    let name = format!("{group}::{}::{}", case.name, role.name());
+    let name = format!("{}::{group}::{}", role.name(), case.name);
     let full = name.clone();
     Trial::ignorable_test(name, move || {
         if let Some(skip) = machine.cannot(role, case.needs) {

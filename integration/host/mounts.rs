@@ -156,10 +156,10 @@ fn bind_flags(test: &Test) {
         .mount(bind(
             &dir,
             "/var",
-            &["bind", "ro", "noexec", "nosuid", "nodev", "noatime"],
+            &["bind", "ro", "noexec", "nosuid", "nodev"],
         ))
         .report();
-    for option in ["ro", "noexec", "nosuid", "nodev", "noatime"] {
+    for option in ["ro", "noexec", "nosuid", "nodev"] {
         assert!(
             report.has_option("/var", option),
             "{option}: {}",

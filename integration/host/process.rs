@@ -227,7 +227,7 @@ fn personality(test: &Test) {
 /// CVE-2024-21626: one directory of the host among the descriptors is enough.
 fn no_descriptors_leak(test: &Test) {
     let bundle = Bundle::new(test).args(&["report"]);
-    let script = "exec 3</ 4</etc/passwd 7</proc 19</sys/fs/cgroup 33</tmp";
+    let script = "exec 3</ 4</etc/passwd 6</proc 8</sys/fs/cgroup 9</tmp";
     let output = bundle
         .run_call(&[])
         .through_shell(script)

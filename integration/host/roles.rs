@@ -53,7 +53,7 @@ impl Test {
     /// A place for one test.
     pub(crate) fn new(machine: &'static Machine, role: Role, name: &str) -> Self {
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
-        let word = name.split("::").nth(1).unwrap_or("test");
+        let word = name.split("::").nth(2).unwrap_or("test");
         let short: String = word.chars().take(24).collect();
         let dir = machine
             .role_dir(role)

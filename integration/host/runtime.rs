@@ -306,8 +306,9 @@ impl Output {
     /// Insists on every one of these texts on standard error.
     #[track_caller]
     pub(crate) fn says(self, texts: &[&str]) -> Self {
+        let said = self.words();
         for text in texts {
-            if !self.stderr.contains(text) {
+            if !said.contains(text) {
                 self.fail(&format!("{text:?} on standard error"));
             }
         }
@@ -317,8 +318,9 @@ impl Output {
     /// Insists that none of these is on standard error.
     #[track_caller]
     pub(crate) fn never_says(self, texts: &[&str]) -> Self {
+        let said = self.words();
         for text in texts {
-            if self.stderr.contains(text) {
+            if said.contains(text) {
                 self.fail(&format!("no {text:?} on standard error"));
             }
         }
@@ -330,6 +332,11 @@ impl Output {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| self.fail(&format!("JSON on standard output ({error})")))
+    }
+
+    /// Standard error as a person reads it: the log format puts quotes into quotes.
+    fn words(&self) -> String {
+        self.stderr.replace("\\\"", "\"")
     }
 
     /// Standard output without blanks at its ends.
