@@ -16,6 +16,8 @@ use crate::roles::{Identity, ROLES, Role};
 const RANGED: u32 = 61_841;
 /// User and group number of the test user without.
 const SINGLE: u32 = 61_842;
+/// The group, below that of the run, in which this process and the runtime run.
+const CALLERS: &str = "callers";
 /// First subordinate id of the test user, and how many.
 pub(crate) const SUBIDS: (u32, u32) = (1_000_000, 65_536);
 
@@ -33,6 +35,7 @@ pub(crate) struct Machine {
     /// The cgroup below which containers of root go, relative to the cgroup mount.
     pub(crate) cgroup: Option<String>,
     own: Identity,
+    home_cgroup: String,
     unprivileged_userns: bool,
     subids: bool,
 }
@@ -58,6 +61,7 @@ impl Machine {
             subids: false,
             base,
             own,
+            home_cgroup: own_cgroup(),
         };
         if full {
             machine
@@ -210,6 +214,13 @@ impl Machine {
         let mut problems = Vec::new();
         if let Some(cgroup) = &self.cgroup {
             let group = format!("/sys/fs/cgroup{cgroup}");
+            let home = format!("/sys/fs/cgroup{}/cgroup.procs", self.home_cgroup);
+            // Back to where this process came from, or its group cannot be removed.
+            if let Err(error) =
+                fs::write(&home, "0").and_then(|()| fs::remove_dir(format!("{group}/{CALLERS}")))
+            {
+                problems.push(format!("cgroup {group}/{CALLERS}: {error}"));
+            }
             for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
                 if entry.path().is_dir() {
                     problems.push(format!("cgroup {}", entry.path().display()));
@@ -269,10 +280,21 @@ fn make_cgroup() -> io::Result<Option<String>> {
         }
     }
     let name = format!("/capsid-test-{}", std::process::id());
-    match fs::create_dir(format!("{TOP}{name}")) {
-        Ok(()) => Ok(Some(name)),
-        Err(_) => Ok(None),
+    if fs::create_dir(format!("{TOP}{name}")).is_err() {
+        return Ok(None);
     }
+    // The callers of ordinary users: what their containers see as the top.
+    let callers = format!("{TOP}{name}/{CALLERS}");
+    fs::create_dir(&callers)?;
+    fs::write(format!("{callers}/cgroup.procs"), "0")?;
+    Ok(Some(name))
+}
+
+/// This process's own place on the cgroup2 file system.
+fn own_cgroup() -> String {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    path.unwrap_or("/").to_owned()
 }
 
 fn has_subids(uid: u32) -> bool {

@@ -16,6 +16,9 @@ use crate::roles::{Role, Test};
 /// How long any command may take.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long a detached process may take to print what a test waits for.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// A command that has not been started.
 pub(crate) struct Call<'t> {
     test: &'t Test,
@@ -184,13 +187,18 @@ impl Running {
         read(&self.stdout)
     }
 
-    /// Waits for a text on standard output.
+    /// Waits for a text on standard output. It may come after the command has
+    /// ended, from the container that the command detached.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) {
-        let end = Instant::now() + DEADLINE;
+        let mut end = Instant::now() + DEADLINE;
+        let mut ended = false;
         while !self.so_far().contains(text) {
-            let ended = self.child.try_wait().ok().flatten();
-            if ended.is_some() && !self.so_far().contains(text) || Instant::now() > end {
+            if !ended && self.ended() {
+                ended = true;
+                end = end.min(Instant::now() + GRACE);
+            }
+            if Instant::now() > end {
                 self.stop();
                 panic!(
                     "{}\n  never said {text:?}\n{}{}",
