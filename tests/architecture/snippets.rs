@@ -66,6 +66,12 @@ fn import_directions() {
         complaints(rule, "src/plan/ids.rs", "use crate::host::{self, Facts};"),
         1
     );
+    let nested = "use crate::host::cgroup::CgroupFacts;";
+    assert_eq!(complaints(rule, "src/plan/cgroup.rs", nested), 0);
+    let asking = "let facts = crate::host::Facts::read();";
+    assert_eq!(complaints(rule, "src/plan/cgroup.rs", asking), 1);
+    let testing = "use crate::sys::fd;";
+    assert_eq!(complaints(rule, "src/plan/cgroup/tests.rs", testing), 0);
     assert_eq!(
         complaints(rule, "src/spec/bundle.rs", "use crate::host::Facts;"),
         1
