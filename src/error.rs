@@ -29,12 +29,18 @@ pub struct Failure {
 impl Failure {
     /// A failed check that has no error number.
     pub const fn check(check: Check) -> Self {
-        Self { call: Call::check(check), errno: 0 }
+        Self {
+            call: Call::check(check),
+            errno: 0,
+        }
     }
 
     /// A failed system call.
     pub const fn of(sysno: Sysno, errno: i32) -> Self {
-        Self { call: Call::of(sysno), errno }
+        Self {
+            call: Call::of(sysno),
+            errno,
+        }
     }
 
     /// Whether this is `sysno` failing with `errno`, or any call when `sysno` is `None`.
@@ -170,7 +176,10 @@ pub struct Problem {
 impl Problem {
     /// A problem at a JSON pointer.
     pub fn new(at: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { at: at.into(), problem: problem.into() }
+        Self {
+            at: at.into(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -221,7 +230,10 @@ impl fmt::Display for Life {
                 return write!(f, "cannot start a container in the {status} state");
             }
             Life::DeleteLive(id, status) => {
-                return write!(f, "cannot delete container {id} that is not stopped: {status}");
+                return write!(
+                    f,
+                    "cannot delete container {id} that is not stopped: {status}"
+                );
             }
             Life::ExecStopped => "cannot exec in a stopped container",
             Life::ExecPaused => {
@@ -310,16 +322,34 @@ pub enum Error {
 impl Error {
     /// A failed call in the runtime's own process.
     pub fn system(doing: impl Into<String>, object: impl fmt::Display, failure: Failure) -> Self {
-        Error::System { doing: doing.into(), object: object.to_string(), failure }
+        Error::System {
+            doing: doing.into(),
+            object: object.to_string(),
+            failure,
+        }
     }
 
     /// The same from an error of the standard library; `sysno` is the call that made it.
-    pub fn io(doing: impl Into<String>, object: impl fmt::Display, sysno: Sysno, error: &std::io::Error) -> Self {
-        Self::system(doing, object, Failure::of(sysno, error.raw_os_error().unwrap_or(libc::EIO)))
+    pub fn io(
+        doing: impl Into<String>,
+        object: impl fmt::Display,
+        sysno: Sysno,
+        error: &std::io::Error,
+    ) -> Self {
+        Self::system(
+            doing,
+            object,
+            Failure::of(sysno, error.raw_os_error().unwrap_or(libc::EIO)),
+        )
     }
 
     /// The same from nix.
-    pub fn nix(doing: impl Into<String>, object: impl fmt::Display, sysno: Sysno, errno: nix::errno::Errno) -> Self {
+    pub fn nix(
+        doing: impl Into<String>,
+        object: impl fmt::Display,
+        sysno: Sysno,
+        errno: nix::errno::Errno,
+    ) -> Self {
         Self::system(doing, object, Failure::of(sysno, errno as i32))
     }
 }
@@ -379,25 +409,45 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Error::Missing { doing, missing, repair } => {
+            Error::Missing {
+                doing,
+                missing,
+                repair,
+            } => {
                 write!(f, "{doing}: {missing}; {repair}")
             }
-            Error::Step { step, number, of, failure } => {
+            Error::Step {
+                step,
+                number,
+                of,
+                failure,
+            } => {
                 write!(f, "step {number} of {of}: {step}: {failure}")?;
                 hints::write(f, failure, step)
             }
             Error::Program { program, failure } => write_program(f, program, failure),
-            Error::System { doing, object, failure } => {
+            Error::System {
+                doing,
+                object,
+                failure,
+            } => {
                 write!(f, "{doing} {object}: {failure}")?;
                 hints::write(f, failure, doing)
             }
             Error::Life(life) => life.fmt(f),
             Error::State { file, problem } => write!(f, "{}: {problem}", file.display()),
-            Error::Hook { which, path, outcome } => {
+            Error::Hook {
+                which,
+                path,
+                outcome,
+            } => {
                 write!(f, "error running {which} ({}): {outcome}", path.display())
             }
             Error::Died { how, during } => {
-                write!(f, "the container's first process {how} while the runtime waited for it to {during}")
+                write!(
+                    f,
+                    "the container's first process {how} while the runtime waited for it to {during}"
+                )
             }
         }
     }
@@ -410,7 +460,9 @@ fn write_program(f: &mut fmt::Formatter<'_>, program: &str, failure: &Failure) -
         Some(Check::ProgramMissing) => write!(f, "stat {program}: no such file or directory"),
         Some(check) => f.write_str(check.sentence()),
         None => {
-            let words = nix::errno::Errno::from_raw(failure.errno).desc().to_lowercase();
+            let words = nix::errno::Errno::from_raw(failure.errno)
+                .desc()
+                .to_lowercase();
             write!(f, "{}: {words}", failure.call.name())
         }
     }

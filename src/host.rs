@@ -1,1 +1,198 @@
-//! 
+//! Facts about this machine and the caller, read once, as plain data.
+
+pub mod cgroup;
+
+use std::fs;
+
+use crate::sys::process::capabilities;
+
+/// What decisions depend on besides the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Effective user id 0, in whatever user namespace.
+    pub privileged: bool,
+    /// The runtime itself is in a user namespace other than the first.
+    pub in_user_namespace: bool,
+    /// setgroups(2) is possible in the runtime's own user namespace.
+    pub may_set_groups: bool,
+    /// The caller's permitted capabilities, one bit each.
+    pub capabilities: u64,
+    /// What an unprivileged caller may map besides its own ids.
+    pub subordinate: Subordinate,
+}
+
+/// Ids that /etc/subuid and /etc/subgid give an ordinary user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subordinate {
+    /// User id ranges: first id and count.
+    pub users: Vec<(u32, u32)>,
+    /// Group id ranges.
+    pub groups: Vec<(u32, u32)>,
+    /// newuidmap and newgidmap are installed.
+    pub helpers: bool,
+}
+
+impl Subordinate {
+    /// Whether more than the caller's own ids can be mapped.
+    pub fn usable(&self) -> bool {
+        self.helpers && !self.users.is_empty() && !self.groups.is_empty()
+    }
+
+    /// What is missing for that and the command that brings it.
+    pub fn repair(&self, uid: u32) -> Option<(&'static str, String)> {
+        if self.users.is_empty() || self.groups.is_empty() {
+            return Some((
+                "no range for this user in /etc/subuid and /etc/subgid",
+                format!(
+                    "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -nu {uid})"
+                ),
+            ));
+        }
+        (!self.helpers).then(|| {
+            (
+                "newuidmap and newgidmap are not installed",
+                "as root: apt install uidmap".into(),
+            )
+        })
+    }
+}
+
+impl Facts {
+    /// Reads them from the running system.
+    pub fn read() -> Self {
+        let uid = nix::unistd::geteuid().as_raw();
+        let gid = nix::unistd::getegid().as_raw();
+        let privileged = uid == 0;
+        let in_user_namespace = !initial_map(&read("/proc/self/uid_map"));
+        Self {
+            uid,
+            gid,
+            privileged,
+            in_user_namespace,
+            may_set_groups: !in_user_namespace || read("/proc/self/setgroups").trim() != "deny",
+            capabilities: capabilities().map_or(0, |sets| sets.permitted),
+            subordinate: if privileged {
+                Subordinate::default()
+            } else {
+                subordinate(uid)
+            },
+        }
+    }
+}
+
+/// The whole of a small file; empty when it cannot be read.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Whether an id map is that of the first user namespace.
+fn initial_map(text: &str) -> bool {
+    let mut words = text.split_ascii_whitespace();
+    let first = [words.next(), words.next(), words.next()];
+    first == [Some("0"), Some("0"), Some("4294967295")] && words.next().is_none()
+}
+
+fn subordinate(uid: u32) -> Subordinate {
+    let name = user_name(&read("/etc/passwd"), uid);
+    let installed = |program: &str| {
+        ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"]
+            .iter()
+            .any(|directory| fs::metadata(format!("{directory}/{program}")).is_ok())
+    };
+    Subordinate {
+        users: ranges(&read("/etc/subuid"), uid, name.as_deref()),
+        groups: ranges(&read("/etc/subgid"), uid, name.as_deref()),
+        helpers: installed("newuidmap") && installed("newgidmap"),
+    }
+}
+
+/// The name of a user in the host's /etc/passwd.
+///
+/// Read as text: getpwuid(3) would load modules into a static program.
+pub fn user_name(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let id: u32 = fields.nth(1)?.parse().ok()?;
+        (id == uid && !name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+/// The ranges of one user: lines `name-or-uid:first:count`.
+fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
+    let number = uid.to_string();
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let who = fields.next()?;
+            let first: u32 = fields.next()?.parse().ok()?;
+            let count: u32 = fields.next()?.parse().ok()?;
+            let ours = who == number || Some(who) == name;
+            (ours && count > 0 && first.checked_add(count).is_some()).then_some((first, count))
+        })
+        .collect()
+}
+
+/// Why an unprivileged caller cannot make a user namespace: what is missing and the repair.
+pub fn user_namespace_obstacle() -> (String, String) {
+    let number = |path: &str| read(path).trim().parse::<u64>().ok();
+    if number("/proc/sys/user/max_user_namespaces") == Some(0) {
+        return (
+            "user namespaces are switched off (user.max_user_namespaces is 0)".into(),
+            "as root: sysctl user.max_user_namespaces=15000".into(),
+        );
+    }
+    if number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        return (
+            "user namespaces are for root only (kernel.unprivileged_userns_clone is 0)".into(),
+            "as root: sysctl kernel.unprivileged_userns_clone=1".into(),
+        );
+    }
+    if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        return (
+            "AppArmor allows user namespaces only to programs with a profile that says so".into(),
+            "as root: put `abi <abi/4.0>, include <tunables/global> profile capsid /usr/local/bin/capsid \
+             flags=(unconfined) { userns, }` in /etc/apparmor.d/capsid (with capsid's own path) and run \
+             apparmor_parser -r /etc/apparmor.d/capsid"
+                .into(),
+        );
+    }
+    (
+        "the kernel or a security module refuses user namespaces to this caller".into(),
+        "look at the kernel's log, and at the seccomp profile if this is a container itself".into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_found_by_name_and_by_number() {
+        let text =
+            "alice:100000:65536\n1000:300000:10\nbob:1:1\n#x\nalice:4294967295:2\nalice:5:0\n";
+        assert_eq!(
+            ranges(text, 1000, Some("alice")),
+            [(100_000, 65536), (300_000, 10)]
+        );
+        assert_eq!(ranges(text, 1001, None), []);
+    }
+
+    #[test]
+    fn the_first_user_namespace_maps_everything() {
+        assert!(initial_map("         0          0 4294967295\n"));
+        assert!(!initial_map("         0       1000          1\n"));
+        assert!(!initial_map(""));
+    }
+
+    #[test]
+    fn names_are_read_from_passwd() {
+        let text = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nbroken\n";
+        assert_eq!(user_name(text, 1000).as_deref(), Some("alice"));
+        assert_eq!(user_name(text, 7), None);
+    }
+}

@@ -17,6 +17,7 @@
 
 pub mod error;
 pub mod host;
+pub mod log;
 pub mod state;
 
 /// What a person or an engine can ask for.

@@ -6,6 +6,12 @@ use std::path::PathBuf;
 use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
 
+mod directory;
+mod entries;
+
+pub use directory::{Container, Lock, Root, START_SOCKET, Slot, check_id};
+pub use entries::names;
+
 /// The format of `state.json`. A record with another number is refused, not guessed at.
 pub const FORMAT: u32 = 1;
 

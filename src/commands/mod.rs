@@ -1,1 +1,27 @@
-//! 
+//! What a person or an engine can ask for: one file per command.
+//!
+//! `cli` finds the command, `go_flags` reads Go's option syntax, `options` are
+//! shared between commands, `root` finds the state directory.
+
+pub mod cli;
+pub mod go_flags;
+
+mod options;
+mod root;
+
+mod create;
+mod creation;
+mod delete;
+mod exec;
+mod explain;
+mod features;
+mod kill;
+mod life;
+mod list;
+mod pause;
+mod ps;
+mod resume;
+mod run;
+mod spec;
+mod start;
+mod state;

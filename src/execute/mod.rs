@@ -1,1 +1,20 @@
-//! 
+//! Doing it: the parent opens what is needed and clones, the child walks the plan.
+
+pub mod alive;
+pub mod cgroup;
+pub mod child;
+pub mod console;
+pub mod copy_up;
+pub mod foreground;
+pub mod handles;
+pub mod hooks;
+pub mod hooks_inside;
+pub mod idmaps;
+pub mod lookup;
+pub mod notify;
+pub mod parent;
+pub mod program;
+pub mod protect;
+pub mod protocol;
+pub mod root;
+pub mod start_socket;

@@ -1,0 +1,339 @@
+//! `capsid exec`: one more process in a running container.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::cli::Global;
+use super::creation::{self, check_terminal};
+use super::options;
+use crate::error::{Error, Life, Result};
+use crate::execute::alive::{self, Init};
+use crate::execute::cgroup::Cgroup;
+use crate::execute::console;
+use crate::execute::foreground::{self, Signals};
+use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::host::Facts;
+use crate::plan::build::{self, Target};
+use crate::state::{Record, Root, Status};
+
+mod process;
+
+pub(crate) fn command() -> Command {
+    Command::new("exec")
+        .about("Run one more process in a running container")
+        .long_about(
+            "Run a program inside a running container, with the identity and the limits of\n\
+             its configuration. Options stand before the container's id; everything after it\n\
+             belongs to the program. Exits with the program's status, 128 + the number of the\n\
+             signal that ended it, or 255 when the program could not be run.",
+        )
+        .args(process_options())
+        .arg(options::container_id())
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .num_args(0..)
+                .action(ArgAction::Append)
+                .trailing_var_arg(true)
+                .allow_hyphen_values(true)
+                .help("The program and its arguments; not needed with --process"),
+        )
+        .after_help(
+            "Examples:\n  \
+             capsid exec web ls -l /\n  \
+             capsid exec --tty --user 1000:1000 --env TERM=xterm web sh",
+        )
+}
+
+/// The options, each an attribute of the process or of how it is followed.
+fn process_options() -> [Arg; 17] {
+    [
+        options::console_socket(),
+        options::pidfd_socket(),
+        options::text("cwd", "DIR", "Working directory, in the container"),
+        options::texts(
+            "env",
+            "NAME=VALUE",
+            "Set an environment variable (repeatable)",
+        )
+        .short('e'),
+        options::switch("tty", "Give the process a terminal").short('t'),
+        options::text("user", "UID[:GID]", "User and group id, in the container").short('u'),
+        options::texts("additional-gids", "GID", "Add a group id (repeatable)").short('g'),
+        options::path(
+            "process",
+            "FILE",
+            "Read the whole process from this JSON file",
+        )
+        .short('p'),
+        options::detach(),
+        options::pid_file(),
+        options::text("process-label", "LABEL", "SELinux label of the process"),
+        options::text("apparmor", "PROFILE", "AppArmor profile of the process"),
+        options::switch("no-new-privs", "Set no_new_privs on the process"),
+        options::texts("cap", "CAPABILITY", "Add a capability (repeatable)").short('c'),
+        options::preserve_fds(),
+        options::texts(
+            "cgroup",
+            "PATH",
+            "Run in this cgroup below the container's (repeatable)",
+        ),
+        options::switch("ignore-paused", "Do not refuse a paused container"),
+    ]
+}
+
+/// Runs one more process in a container.
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = ExecArgs::from_matches(matches)?;
+    let container = Root::open_if_any(&global.root)?
+        .ok_or(Life::DoesNotExist)?
+        .find(&args.id)?;
+    let record = container.load()?;
+    match alive::status(&container, &record)? {
+        Status::Stopped | Status::Creating => return Err(Life::ExecStopped.into()),
+        Status::Paused if !args.ignore_paused => return Err(Life::ExecPaused.into()),
+        _ => {}
+    }
+    let init = Init::of(&record)?.ok_or(Life::ExecStopped)?;
+    let (spec, process) = process::of(&args, &record)?;
+    let terminal = process.terminal().unwrap_or(false);
+    check_terminal(terminal, args.detach, args.console_socket.as_deref())?;
+    let (preserved_fds, _) = creation::preserved(args.preserve_fds, false)?;
+    let facts = Facts::read();
+    let target = Target {
+        id: record.id.clone(),
+        differing: record.namespaces,
+        may_set_groups: may_set_groups(record.pid, &facts),
+        preserved_fds,
+    };
+    let (plan, warnings) =
+        build::for_exec(&spec, &process, &facts, &target).map_err(|problems| Error::Spec {
+            file: args.source(&record),
+            problems,
+        })?;
+    warnings.iter().for_each(crate::log::warning);
+    let signals = if args.detach {
+        None
+    } else {
+        Some(Signals::hold()?)
+    };
+    let cgroup = cgroup_for(&args, &record)?;
+    let mut attendant = Exec {
+        args: &args,
+        console: None,
+    };
+    let supplies = Supplies {
+        cgroup: cgroup.as_ref().map(Cgroup::dir),
+        target: Some(init.into_pidfd()),
+        start: None,
+    };
+    let launched = parent::launch(&plan, supplies, &mut attendant)?;
+    attendant.announce(&launched)?;
+    match signals {
+        None => Ok(0),
+        Some(signals) => foreground::attend(
+            &signals,
+            launched.pid,
+            launched.pidfd.as_fd(),
+            attendant.console,
+        ),
+    }
+}
+
+/// setgroups(2) is denied for good in a user namespace that an ordinary user
+/// made for its own id.
+fn may_set_groups(pid: i32, facts: &Facts) -> bool {
+    let answer = std::fs::read_to_string(format!("/proc/{pid}/setgroups"));
+    answer.map_or(facts.may_set_groups, |word| word.trim() != "deny")
+}
+
+/// The cgroup the process starts in: the container's, or one below it.
+fn cgroup_for(args: &ExecArgs, record: &Record) -> Result<Option<Cgroup>> {
+    let Some(own) = &record.cgroup else {
+        return Ok(None);
+    };
+    let below = args
+        .cgroup
+        .first()
+        .map_or("", |path| path.trim_start_matches('/'));
+    if args.cgroup.len() > 1 || below.split('/').any(|part| part == "..") {
+        return Err(Error::Usage(format!(
+            "--cgroup {}: give one path below the container's cgroup, without ..",
+            args.cgroup.join(" --cgroup ")
+        )));
+    }
+    let path = own.path.join(below);
+    match Cgroup::open(&path)? {
+        Some(cgroup) => Ok(Some(cgroup)),
+        None => Err(Error::Missing {
+            doing: "enter the cgroup".into(),
+            missing: format!("{} does not exist", path.display()),
+            repair: "make it inside the container's cgroup first".into(),
+        }),
+    }
+}
+
+struct Exec<'a> {
+    args: &'a ExecArgs,
+    console: Option<OwnedFd>,
+}
+
+impl Exec<'_> {
+    fn announce(&self, launched: &Launched) -> Result<()> {
+        if let Some(socket) = &self.args.pidfd_socket {
+            console::send_to(socket, launched.pidfd.as_fd(), "setns")?;
+        }
+        match &self.args.pid_file {
+            Some(path) => console::write_pid_file(path, launched.pid),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Attendant for Exec<'_> {
+    fn process(&mut self, _pid: i32, _pidfd: BorrowedFd<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn runtime_hooks(&mut self, _pid: i32) -> Result<()> {
+        Ok(())
+    }
+
+    fn console(&mut self, master: OwnedFd) -> Result<()> {
+        match &self.args.console_socket {
+            Some(socket) => console::send_to(socket, master.as_fd(), "/dev/pts/ptmx"),
+            None => {
+                self.console = Some(master);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What was asked of `exec`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExecArgs {
+    /// The container's id.
+    pub(crate) id: String,
+    /// The program and its arguments; empty only with `process`.
+    pub(crate) command: Vec<String>,
+    /// Where to send the terminal's descriptor.
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Where to send a pidfd of the process.
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// Working directory, in the container.
+    pub(crate) cwd: Option<String>,
+    /// `NAME=VALUE`, to be appended to the configured environment.
+    pub(crate) env: Vec<String>,
+    /// Give the process a terminal.
+    pub(crate) tty: bool,
+    /// User and group, in the container.
+    pub(crate) user: Option<UserArg>,
+    /// Further groups, in the container.
+    pub(crate) additional_gids: Vec<u32>,
+    /// The JSON file that describes the whole process.
+    pub(crate) process: Option<PathBuf>,
+    /// Return once the process runs.
+    pub(crate) detach: bool,
+    /// Where to write the process id.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// SELinux label.
+    pub(crate) process_label: Option<String>,
+    /// AppArmor profile.
+    pub(crate) apparmor: Option<String>,
+    /// Set no_new_privs; absent means as configured.
+    pub(crate) no_new_privs: bool,
+    /// Capabilities to add, as given.
+    pub(crate) caps: Vec<String>,
+    /// How many descriptors after 2 the process gets.
+    pub(crate) preserve_fds: u32,
+    /// Cgroups below the container's own, as given.
+    pub(crate) cgroup: Vec<String>,
+    /// Go on when the container is paused.
+    pub(crate) ignore_paused: bool,
+}
+
+/// The value of `--user`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UserArg {
+    /// User id, in the container.
+    pub(crate) uid: u32,
+    /// Group id, in the container; absent means as configured.
+    pub(crate) gid: Option<u32>,
+}
+
+impl ExecArgs {
+    /// Fails when a value makes no sense or there is nothing to run.
+    pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Self> {
+        let mut command = options::all(matches, "command");
+        // `exec web -- ls`, as kubectl wants it: no program is called `--`.
+        if command.first().is_some_and(|first| first == "--") {
+            command.remove(0);
+        }
+        let args = Self {
+            id: options::operand(matches, "id")?,
+            command,
+            console_socket: options::host_path(matches, "console-socket")?,
+            pidfd_socket: options::host_path(matches, "pidfd-socket")?,
+            cwd: options::given(matches, "cwd"),
+            env: options::all(matches, "env"),
+            tty: options::is_on(matches, "tty"),
+            user: options::given(matches, "user")
+                .map(|user| parse_user(&user))
+                .transpose()?,
+            additional_gids: options::all_numbers(matches, "additional-gids")?,
+            process: options::host_path(matches, "process")?,
+            detach: options::is_on(matches, "detach"),
+            pid_file: options::host_path(matches, "pid-file")?,
+            process_label: options::given(matches, "process-label"),
+            apparmor: options::given(matches, "apparmor"),
+            no_new_privs: options::is_on(matches, "no-new-privs"),
+            caps: options::all(matches, "cap"),
+            preserve_fds: options::preserved(matches),
+            cgroup: options::all(matches, "cgroup"),
+            ignore_paused: options::is_on(matches, "ignore-paused"),
+        };
+        if args.command.is_empty() && args.process.is_none() {
+            return Err(Error::Usage(
+                "process args cannot be empty: name a program, or a file with --process".into(),
+            ));
+        }
+        Ok(args)
+    }
+}
+
+/// Names cannot be looked up: the container's /etc/passwd is not to be trusted.
+fn parse_user(user: &str) -> Result<UserArg> {
+    let wrong = |_| Error::Usage(format!("--user {user:?}: write UID or UID:GID, as numbers"));
+    let (uid, gid) = match user.split_once(':') {
+        Some((uid, gid)) => (uid, Some(gid.parse().map_err(wrong)?)),
+        None => (user, None),
+    };
+    Ok(UserArg {
+        uid: uid.parse().map_err(wrong)?,
+        gid,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_numbers() {
+        assert_eq!(parse_user("7").unwrap(), UserArg { uid: 7, gid: None });
+        assert_eq!(
+            parse_user("7:8").unwrap(),
+            UserArg {
+                uid: 7,
+                gid: Some(8)
+            }
+        );
+        for wrong in ["root", "7:", ":8", "-1", "7:8:9"] {
+            assert!(parse_user(wrong).is_err(), "{wrong}");
+        }
+    }
+}

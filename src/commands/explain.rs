@@ -1,0 +1,83 @@
+//! `capsid explain`: what `create` would do with a bundle, and why.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgMatches, Command, ValueHint};
+
+use super::cli::{Global, print};
+use super::{creation, root};
+use crate::error::{Error, Result};
+use crate::plan::build::{self, Options};
+
+pub(crate) fn command() -> Command {
+    Command::new("explain")
+        .about("Print what `create` would do with a bundle, and what protects it")
+        .long_about(
+            "Print the plan of a bundle: every step from the first namespace to the program,\n\
+             in order, and each hardening rule with whether it is enforced here, relaxed by\n\
+             the bundle, or not supported by this machine. Nothing is changed or started.",
+        )
+        .arg(
+            Arg::new("bundle")
+                .value_name("BUNDLE")
+                .value_parser(ValueParser::os_string())
+                .value_hint(ValueHint::DirPath)
+                .default_value(".")
+                .help("The bundle: a directory with config.json"),
+        )
+        .after_help("Example:\n  capsid explain /var/lib/web")
+}
+
+/// Prints the first half of `create`: what was asked, what is insisted on, what would be done.
+pub(crate) fn run(_global: &Global, matches: &ArgMatches) -> Result<u8> {
+    let args = ExplainArgs::from_matches(matches)?;
+    // The name a container has by default, and the place of its cgroup.
+    let id = "ID";
+    let prepared = creation::prepare(&args.bundle, id)?;
+    let options = Options {
+        id: id.into(),
+        rootfs: prepared.rootfs.clone(),
+        parent_mount: prepared.parent_mount.clone(),
+        park: true,
+        no_pivot: false,
+        no_new_keyring: false,
+        preserved_fds: 0,
+        listen_fds: 0,
+        notify: None,
+        cgroup: prepared.cgroup.clone(),
+    };
+    let (plan, warnings) = build::for_create(&prepared.hardened, &prepared.facts, options)
+        .map_err(|problems| Error::Spec {
+            file: args.bundle.join("config.json"),
+            problems,
+        })?;
+    let mut text = String::from("rules:\n");
+    for outcome in &prepared.hardened.outcomes {
+        text += &format!("  {outcome}\n");
+    }
+    for warning in prepared.hardened.warnings.iter().chain(&warnings) {
+        text += &format!("warning: {warning}\n");
+    }
+    print(&format!("{text}{plan}"))
+}
+
+/// What was asked of `explain`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExplainArgs {
+    /// The bundle, absolute.
+    pub(crate) bundle: PathBuf,
+}
+
+impl ExplainArgs {
+    /// Fails when a relative path cannot be made absolute.
+    pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Self> {
+        let bundle = matches
+            .get_one::<OsString>("bundle")
+            .filter(|path| !path.is_empty());
+        Ok(Self {
+            bundle: root::absolute(bundle.map_or(".".as_ref(), OsString::as_os_str))?,
+        })
+    }
+}

@@ -1,0 +1,338 @@
+//! Making a cgroup: levels, controllers, limits, and reading the limits back.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+use syscalls::Sysno;
+
+use super::{Cgroup, remove_at};
+use crate::error::{Check, Error, Failure, Result};
+use crate::plan::cgroup::{CgroupPlan, Limit};
+
+/// A cgroup that was just made, empty and with its limits.
+#[derive(Debug)]
+pub struct Made {
+    /// The cgroup.
+    pub cgroup: Cgroup,
+    /// capsid's own default limits that this machine cannot enforce, with the
+    /// reason: one sentence each. Limits of the bundle never end up here.
+    pub left_out: Vec<String>,
+}
+
+/// Directories made on the way, removed again unless everything succeeded:
+/// a failed create must leave nothing behind.
+struct Undo<'m> {
+    mount: &'m OwnedFd,
+    made: Vec<PathBuf>,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        for below in self.made.drain(..).rev() {
+            // The failure that led here is what will be reported.
+            let _ = remove_at(self.mount, &below);
+        }
+    }
+}
+
+/// Makes the cgroup of a plan and writes its limits.
+///
+/// An existing cgroup is used if it is empty and not frozen: processes in it
+/// belong to somebody else, and a frozen one would stop the container for ever.
+///
+/// # Errors
+/// [`Error::System`] with the file, value and error number; [`Error::Missing`]
+/// for a controller that is not available. Nothing is left behind then.
+pub fn make(plan: &CgroupPlan) -> Result<Made> {
+    let mount = open(
+        &plan.mount,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|e| Error::nix("open", plan.mount.display(), Sysno::openat, e))?;
+    let below = plan.path.strip_prefix(&plan.mount).unwrap_or(&plan.path);
+    let mut undo = Undo {
+        mount: &mount,
+        made: Vec::new(),
+    };
+    make_levels(&mut undo, plan, below)?;
+    let is_new = undo.made.last().is_some_and(|last| last == below);
+    let cgroup = open_level(&mount, below, plan)?;
+    if !is_new {
+        refuse_used(&cgroup)?;
+    }
+    let available = available(&cgroup)?;
+    let wanted = missing(&plan.controllers(false), &available);
+    let available = if wanted.is_empty() {
+        available
+    } else {
+        enable(&mount, plan, below, &wanted)?;
+        self::available(&cgroup)?
+    };
+    let mut left_out = Vec::new();
+    for limit in &plan.limits {
+        match &limit.controller {
+            Some(controller) if !available.iter().any(|a| a == controller) => {
+                if limit.required {
+                    return Err(lacking(plan, &mount, below, controller));
+                }
+                left_out.push(format!(
+                    "{limit}: the controller {controller} is not available"
+                ));
+            }
+            _ => set(&cgroup, limit)?,
+        }
+    }
+    undo.made.clear();
+    Ok(Made { cgroup, left_out })
+}
+
+/// Makes the missing levels of a path. The whole path first: nearly always only
+/// the last level is missing.
+fn make_levels(undo: &mut Undo<'_>, plan: &CgroupPlan, below: &Path) -> Result<()> {
+    let mode = Mode::from_bits_truncate(0o755);
+    let failed = |path: &Path, errno| {
+        let path = plan.mount.join(path);
+        Error::nix("make the cgroup", path.display(), Sysno::mkdirat, errno)
+    };
+    match mkdirat(undo.mount, below, mode) {
+        Ok(()) => {
+            undo.made.push(below.to_owned());
+            return Ok(());
+        }
+        Err(Errno::EEXIST) => return Ok(()),
+        Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(failed(below, errno)),
+    }
+    let mut level = PathBuf::new();
+    for name in below {
+        level.push(name);
+        match mkdirat(undo.mount, &level, mode) {
+            Ok(()) => undo.made.push(level.clone()),
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(failed(&level, errno)),
+        }
+    }
+    Ok(())
+}
+
+fn open_level(mount: &OwnedFd, below: &Path, plan: &CgroupPlan) -> Result<Cgroup> {
+    let path = plan.mount.join(below);
+    let below = if below.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        below
+    };
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let dir = openat2(mount, below, how)
+        .map_err(|e| Error::nix("open the cgroup", path.display(), Sysno::openat2, e))?;
+    Cgroup::from_dir(dir, path)
+}
+
+fn refuse_used(cgroup: &Cgroup) -> Result<()> {
+    let refused = |missing: String, repair: &str| {
+        Err(Error::Missing {
+            doing: format!("use the existing cgroup {}", cgroup.path().display()),
+            missing,
+            repair: repair.into(),
+        })
+    };
+    if cgroup.is_populated()? {
+        let pids = cgroup.pids()?;
+        return refused(
+            format!(
+                "container's cgroup is not empty: {} process(es) found",
+                pids.len()
+            ),
+            "give the container a linux.cgroupsPath of its own, or end the processes in cgroup.procs there",
+        );
+    }
+    if cgroup.is_frozen()? {
+        return refused(
+            "container's cgroup unexpectedly frozen".into(),
+            "write 0 to its cgroup.freeze, or give the container a linux.cgroupsPath of its own",
+        );
+    }
+    Ok(())
+}
+
+/// The controllers that a cgroup has files for.
+fn available(cgroup: &Cgroup) -> Result<Vec<String>> {
+    words(cgroup, "cgroup.controllers")
+}
+
+fn words(cgroup: &Cgroup, file: &str) -> Result<Vec<String>> {
+    let content = cgroup
+        .read(file)
+        .map_err(|e| cgroup.failed("read", file, Sysno::read, e))?;
+    Ok(content
+        .split_ascii_whitespace()
+        .map(str::to_owned)
+        .collect())
+}
+
+fn missing<'w>(wanted: &[&'w str], present: &[String]) -> Vec<&'w str> {
+    wanted
+        .iter()
+        .copied()
+        .filter(|wanted| present.iter().all(|p| p != wanted))
+        .collect()
+}
+
+/// Hands controllers down from the mount to the container's parent, each level
+/// only where they are not handed down already.
+///
+/// A controller that a level does not have is skipped here: whether that is an
+/// error depends on the limits that need it.
+fn enable(mount: &OwnedFd, plan: &CgroupPlan, below: &Path, wanted: &[&str]) -> Result<()> {
+    let parent = below.parent().unwrap_or(Path::new(""));
+    let required = plan.controllers(true);
+    let mut level = PathBuf::new();
+    let mut names = parent.iter();
+    loop {
+        let cgroup = open_level(mount, &level, plan)?;
+        let enabled = words(&cgroup, "cgroup.subtree_control")?;
+        let present = available(&cgroup)?;
+        for controller in missing(wanted, &enabled) {
+            if !present.iter().any(|p| p == controller) {
+                continue;
+            }
+            match cgroup.write("cgroup.subtree_control", &format!("+{controller}")) {
+                Ok(()) => {}
+                Err(errno) if required.contains(&controller) => {
+                    return Err(refused(&cgroup, controller, errno));
+                }
+                // Reported as left out, with the limit that needs it.
+                Err(_) => {}
+            }
+        }
+        match names.next() {
+            Some(name) => level.push(name),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn refused(cgroup: &Cgroup, controller: &str, errno: Errno) -> Error {
+    let file = cgroup.path().join("cgroup.subtree_control");
+    let (missing, repair) = match errno {
+        Errno::EBUSY => (
+            "the cgroup has processes of its own (EBUSY), so it cannot hand controllers down",
+            "move them to a child cgroup first, or set linux.cgroupsPath to a place without processes",
+        ),
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => (
+            "no permission to write there",
+            "have the controller delegated: Delegate=cpu cpuset io memory pids in the unit \
+             (systemctl edit user@.service), then log in again",
+        ),
+        Errno::EOPNOTSUPP => (
+            "the cgroup is threaded (EOPNOTSUPP)",
+            "set linux.cgroupsPath to a place outside of threaded cgroups",
+        ),
+        _ => {
+            return Error::nix(
+                format!("write +{controller} to"),
+                file.display(),
+                Sysno::write,
+                errno,
+            );
+        }
+    };
+    Error::Missing {
+        doing: format!("write +{controller} to {}", file.display()),
+        missing: missing.into(),
+        repair: repair.into(),
+    }
+}
+
+/// The error for a limit whose controller the container's cgroup does not have:
+/// says at which level it is lost, for the repair is different there.
+fn lacking(plan: &CgroupPlan, mount: &OwnedFd, below: &Path, controller: &str) -> Error {
+    let asking: Vec<&str> = plan
+        .limits
+        .iter()
+        .filter(|limit| limit.required && limit.controller.as_deref() == Some(controller))
+        .map(|limit| limit.file.as_str())
+        .collect();
+    let has = |level: &Path| {
+        open_level(mount, level, plan)
+            .and_then(|cgroup| available(&cgroup))
+            .is_ok_and(|present| present.iter().any(|p| p == controller))
+    };
+    let mut level = PathBuf::new();
+    let mut names = below.iter();
+    while has(&level) {
+        match names.next() {
+            Some(name) => level.push(name),
+            None => break,
+        }
+    }
+    let at_mount = level.as_os_str().is_empty();
+    let level = plan.mount.join(&level);
+    Error::Missing {
+        doing: format!("set {} of {}", asking.join(", "), plan.path.display()),
+        missing: format!(
+            "invalid configuration: the controller {controller} is not available: {} does not list it",
+            level.join("cgroup.controllers").display()
+        ),
+        repair: if at_mount {
+            format!(
+                "cgroup v1 holds it (boot with systemd.unified_cgroup_hierarchy=1 or \
+                 cgroup_no_v1={controller}), the kernel lacks it (/proc/cgroups), or this mount shows \
+                 a part of the hierarchy that does not have it"
+            )
+        } else {
+            format!(
+                "have it delegated: write +{controller} to cgroup.subtree_control of its parent, or \
+                 Delegate={controller} in the systemd unit"
+            )
+        },
+    }
+}
+
+/// Writes one limit and reads it back: a value that the kernel changed or
+/// dropped is not the limit that was asked for.
+fn set(cgroup: &Cgroup, limit: &Limit) -> Result<()> {
+    let file = limit.file.as_str();
+    match cgroup.write(file, &limit.value) {
+        Ok(()) => {}
+        // No swap accounting in this kernel: "none" and "as much as there is"
+        // are what the container gets anyway.
+        Err(Errno::ENOENT)
+            if file == "memory.swap.max" && matches!(limit.value.as_str(), "0" | "max") =>
+        {
+            return Ok(());
+        }
+        Err(errno) => {
+            return Err(cgroup.failed(
+                &format!("write {} to", limit.value),
+                file,
+                Sysno::write,
+                errno,
+            ));
+        }
+    }
+    let read = cgroup
+        .read(file)
+        .map_err(|e| cgroup.failed("read back", file, Sysno::read, e));
+    // Some files can only be written.
+    match read {
+        Err(_) if limit.shown == crate::plan::cgroup::Shown::Otherwise => Ok(()),
+        Err(error) => Err(error),
+        Ok(read) if limit.is_shown_as(&read) => Ok(()),
+        Ok(read) => Err(Error::system(
+            format!("write {} to", limit.value),
+            format!(
+                "{} (which then reads {:?})",
+                cgroup.path().join(file).display(),
+                read.trim()
+            ),
+            Failure::check(Check::ReadBackDiffers),
+        )),
+    }
+}

@@ -1,0 +1,479 @@
+//! The runtime's side of a clone: open what is needed, clone, answer the child
+//! until the container is created or the program runs.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+
+use syscalls::Sysno;
+
+use crate::error::{Check, Error, Failure, Result};
+use crate::plan::{Opener, Plan, ProcessStep, RootStep};
+use crate::sys::fd::{self, At, Resolve};
+use crate::sys::mount::{self, Attributes};
+use crate::sys::process::{self, Cloned, Pointers};
+use crate::sys::{restrict, socket};
+
+use super::handles::{self, Handles};
+use super::protocol::{self, ToParent};
+use super::{child, hooks, idmaps, protect};
+
+/// What a launch needs besides the plan.
+#[derive(Debug, Default)]
+pub struct Supplies<'a> {
+    /// The cgroup to be cloned into.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The container's first process, for `exec`.
+    pub target: Option<OwnedFd>,
+    /// The listening socket for `start`.
+    pub start: Option<OwnedFd>,
+}
+
+/// Who answers what the child cannot do itself.
+pub trait Attendant {
+    /// The process exists; nothing of the program has run yet.
+    fn process(&mut self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()>;
+    /// The namespaces exist: run the prestart and createRuntime hooks.
+    fn runtime_hooks(&mut self, pid: i32) -> Result<()>;
+    /// The master side of the terminal.
+    fn console(&mut self, master: OwnedFd) -> Result<()>;
+}
+
+/// A process that was set up, and waits for `start` or runs its program.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its pid in the runtime's pid namespace.
+    pub pid: i32,
+    /// The same, beyond reuse of the number.
+    pub pidfd: OwnedFd,
+}
+
+/// Carries out a plan. On failure nothing of it is left but what the caller made.
+pub fn launch(
+    plan: &Plan,
+    supplies: Supplies<'_>,
+    attendant: &mut dyn Attendant,
+) -> Result<Launched> {
+    let (ours, theirs) =
+        socket::pair().map_err(|failure| Error::system("make", "a pair of sockets", failure))?;
+    let cgroup = supplies.cgroup;
+    let mut handles = open_handles(plan, supplies, theirs)?;
+    let flags = if plan.enter.joiner.is_empty() {
+        plan.enter.new
+    } else {
+        0
+    };
+    let cloned = process::clone(flags, cgroup).map_err(|failure| explain_clone(flags, failure))?;
+    let (pid, pidfd) = match cloned {
+        Cloned::Child => child::run(plan, &mut handles),
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let mut launch = Launch {
+        plan,
+        socket: ours,
+        procfs: handles.procfs,
+        sources: handles.sources,
+        hook_output: handles.hook_output.map(File::from),
+        pid,
+        pidfd,
+        joining: !plan.enter.joiner.is_empty(),
+        executing: false,
+    };
+    // The child's ends must close with the child.
+    drop((
+        handles.socket,
+        handles.start,
+        handles.namespaces,
+        handles.target,
+    ));
+    match launch.attend(attendant) {
+        Ok(()) => Ok(Launched {
+            pid: launch.pid,
+            pidfd: launch.pidfd,
+        }),
+        Err(error) => {
+            launch.end();
+            Err(error)
+        }
+    }
+}
+
+/// Opens the host's procfs and makes sure that it is one (CVE-2019-16884).
+pub fn open_procfs() -> Result<OwnedFd> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    const ROOT_INODE: u64 = 1;
+    let failed = |failure| Error::system("open", "/proc", failure);
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let procfs = fd::open(At::Cwd, c"/proc", flags, Resolve::ANY).map_err(failed)?;
+    let magic = fd::file_system(procfs.as_fd()).map_err(failed)?.0;
+    let root = fd::stat(procfs.as_fd()).map_err(failed)?.ino == ROOT_INODE;
+    if magic == PROC_SUPER_MAGIC && root {
+        Ok(procfs)
+    } else {
+        Err(failed(Failure::check(Check::NotProcfs)))
+    }
+}
+
+fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<Handles> {
+    let procfs = open_procfs()?;
+    let sources = plan
+        .sources
+        .iter()
+        .map(|source| match source.opener {
+            Opener::Child => Ok(None),
+            Opener::Runtime => open_source(&procfs, source).map(Some),
+        })
+        .collect::<Result<_>>()?;
+    let has_hooks = handles::hooks(plan).next().is_some();
+    let hook_output = if has_hooks {
+        Some(hooks::memory_file("the output of hooks")?.into())
+    } else {
+        None
+    };
+    let own_program = protect::own_program()
+        .map_err(|failure| Error::system("look at", "the runtime's own program file", failure))?;
+    Ok(Handles {
+        socket,
+        target: supplies.target,
+        namespaces: open_namespaces(plan)?,
+        sources,
+        start: supplies.start,
+        hook_output,
+        kernel_mounts: if plan.root.contains(&RootStep::MoveRoot) {
+            kernel_mounts(procfs.as_fd())?
+        } else {
+            Vec::new()
+        },
+        own_program,
+        arguments: Pointers::new(plan.program.arguments.clone()),
+        environment: Pointers::new(plan.program.environment.clone()),
+        hooks: handles::hook_pointers(plan),
+        procfs,
+    })
+}
+
+/// Opens namespace files and makes sure that each is of the kind it is listed as.
+fn open_namespaces(plan: &Plan) -> Result<Vec<OwnedFd>> {
+    let mut opened = Vec::new();
+    for (kind, path) in &plan.enter.paths {
+        let doing = format!("open the {} namespace", kind.name());
+        let failed = |failure| Error::system(&*doing, path.display(), failure);
+        let file = File::open(path)
+            .map_err(|error| Error::io(&*doing, path.display(), Sysno::openat, &error))?;
+        let file = OwnedFd::from(file);
+        if process::namespace_type(file.as_fd()).map_err(failed)? != kind.flag() {
+            return Err(failed(Failure::check(Check::WrongNamespaceType)));
+        }
+        opened.push(file);
+    }
+    Ok(opened)
+}
+
+fn open_source(procfs: &OwnedFd, source: &crate::plan::BindSource) -> Result<OwnedFd> {
+    let path = source.path.to_string_lossy();
+    let tree = mount::clone_tree(At::Cwd, &source.path, source.recursive)
+        .map_err(|failure| Error::system("open the bind source", &path, failure))?;
+    if let Some(maps) = source.idmap.as_ref().and_then(|idmap| idmap.maps.as_ref()) {
+        let namespace = idmaps::describing_namespace(procfs.as_fd(), maps)?;
+        idmap(source, &tree, &namespace)?;
+    }
+    Ok(tree)
+}
+
+fn idmap(source: &crate::plan::BindSource, tree: &OwnedFd, namespace: &OwnedFd) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let attributes = Attributes {
+        set: libc::MOUNT_ATTR_IDMAP,
+        user_namespace: u64::from(namespace.as_raw_fd().cast_unsigned()),
+        ..Attributes::default()
+    };
+    let recursive = source.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
+    mount::set_attributes(tree.as_fd(), &attributes, recursive).map_err(|failure| {
+        Error::system("idmap the mount of", source.path.to_string_lossy(), failure)
+    })
+}
+
+/// Mount points of procfs and sysfs, the innermost first.
+fn kernel_mounts(procfs: BorrowedFd<'_>) -> Result<Vec<CString>> {
+    use std::io::Read;
+    let failed = |failure| Error::system("read", "/proc/self/mountinfo", failure);
+    let file = idmaps::open(procfs, "self/mountinfo", libc::O_RDONLY).map_err(failed)?;
+    let mut text = String::new();
+    File::from(file)
+        .read_to_string(&mut text)
+        .map_err(|error| Error::io("read", "/proc/self/mountinfo", Sysno::read, &error))?;
+    let mut points: Vec<CString> = text
+        .lines()
+        .filter(|line| line.contains(" - proc ") || line.contains(" - sysfs "))
+        .filter_map(|line| CString::new(unescape(line.split(' ').nth(4)?)).ok())
+        .collect();
+    points.reverse();
+    Ok(points)
+}
+
+/// mountinfo writes blanks, tabs, line ends and backslashes as three octal digits.
+fn unescape(field: &str) -> Vec<u8> {
+    let bytes = field.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digits = bytes
+            .get(at + 1..at + 4)
+            .and_then(|d| std::str::from_utf8(d).ok());
+        match digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
+            Some(byte) if bytes[at] == b'\\' => {
+                plain.push(byte);
+                at += 4;
+            }
+            _ => {
+                plain.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    plain
+}
+
+fn explain_clone(flags: u64, failure: Failure) -> Error {
+    let user = flags & u64::from(libc::CLONE_NEWUSER.cast_unsigned()) != 0;
+    let refused = matches!(
+        failure.errno,
+        libc::EPERM | libc::ENOSPC | libc::EACCES | libc::EUSERS
+    );
+    if user && refused {
+        let (missing, repair) = crate::host::user_namespace_obstacle();
+        return Error::Missing {
+            doing: "make a user namespace".into(),
+            missing,
+            repair,
+        };
+    }
+    Error::system("clone", "the container's first process", failure)
+}
+
+struct Launch<'p> {
+    plan: &'p Plan,
+    socket: OwnedFd,
+    procfs: OwnedFd,
+    sources: Vec<Option<OwnedFd>>,
+    hook_output: Option<File>,
+    pid: i32,
+    pidfd: OwnedFd,
+    /// The process at the other end is the joiner, not the first process yet.
+    joining: bool,
+    /// The child is about to execute the program.
+    executing: bool,
+}
+
+impl Launch<'_> {
+    fn attend(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
+        if !self.joining {
+            attendant.process(self.pid, self.pidfd.as_fd())?;
+        }
+        loop {
+            let message = protocol::hear_child(self.socket.as_fd()).map_err(|failure| {
+                Error::system("hear from", "the container's first process", failure)
+            })?;
+            match message {
+                Some(ToParent::IdMaps) => self.map_ids()?,
+                Some(ToParent::Cloned(pid)) => self.take_over(pid, attendant)?,
+                Some(ToParent::RuntimeHooks) => {
+                    attendant.runtime_hooks(self.pid)?;
+                    self.proceed()?;
+                }
+                Some(ToParent::Console(master)) => attendant.console(master)?,
+                Some(ToParent::Created) => return Ok(()),
+                Some(ToParent::Executing) => self.executing = true,
+                Some(ToParent::Failed { step, failure }) => return Err(self.failed(step, failure)),
+                None if self.executing => return Ok(()),
+                None => return Err(self.died()),
+            }
+        }
+    }
+
+    fn proceed(&self) -> Result<()> {
+        protocol::proceed(self.socket.as_fd())
+            .map_err(|failure| Error::system("answer", "the container's first process", failure))
+    }
+
+    fn map_ids(&mut self) -> Result<()> {
+        if let Some(maps) = &self.plan.ids {
+            idmaps::write(self.procfs.as_fd(), self.pid, maps)?;
+        }
+        let wanting = self.plan.sources.iter().zip(&self.sources);
+        for (source, tree) in wanting {
+            let inherits = source
+                .idmap
+                .as_ref()
+                .is_some_and(|idmap| idmap.maps.is_none());
+            if let (true, Some(tree)) = (inherits, tree) {
+                let namespace = idmaps::user_namespace(self.procfs.as_fd(), self.pid)?;
+                idmap(source, tree, &namespace)?;
+            }
+        }
+        self.set_limits()?;
+        self.proceed()
+    }
+
+    /// Resource limits of a process whose user namespace keeps it from raising them.
+    fn set_limits(&self) -> Result<()> {
+        for step in &self.plan.limits {
+            if let ProcessStep::Rlimit {
+                name,
+                resource,
+                soft,
+                hard,
+            } = step
+            {
+                restrict::set_limit_of(self.pid, *resource, *soft, *hard)
+                    .map_err(|failure| Error::system("set", name, failure))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The joiner has cloned the first process and ended.
+    fn take_over(&mut self, pid: i32, attendant: &mut dyn Attendant) -> Result<()> {
+        let failed = |failure| Error::system("take over", "the container's first process", failure);
+        process::wait(self.pid, 0).map_err(failed)?;
+        self.pid = pid;
+        self.pidfd = process::pidfd_open(pid).map_err(failed)?;
+        self.joining = false;
+        if self.plan.ids.is_none() {
+            self.set_limits()?;
+        }
+        attendant.process(pid, self.pidfd.as_fd())
+    }
+
+    fn failed(&mut self, step: u16, failure: Failure) -> Error {
+        let steps = self.plan.child_steps();
+        let index = usize::from(step);
+        let words = steps
+            .get(index)
+            .cloned()
+            .unwrap_or_else(|| "an unknown step".into());
+        let before_exec = self.plan.steps_before_exec();
+        let program = self.plan.program.arguments.first();
+        let program = program.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        step_error(
+            Step {
+                words,
+                index,
+                of: steps.len(),
+                last: index >= before_exec,
+            },
+            &program,
+            failure,
+            self.hook_output.as_mut(),
+        )
+    }
+
+    fn died(&self) -> Error {
+        let how = match process::wait(self.pid, 0) {
+            Ok(Some(status)) => hooks::describe(std::process::ExitStatus::from_raw(status)),
+            _ => "ended".into(),
+        };
+        let during = if self.joining {
+            "enter namespaces"
+        } else {
+            "set the container up"
+        };
+        Error::Died {
+            how,
+            during: during.into(),
+        }
+    }
+
+    /// Leaves no process behind.
+    fn end(&self) {
+        let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = process::wait(self.pid, 0);
+    }
+}
+
+/// A step of a plan, for a message.
+#[derive(Debug)]
+pub struct Step {
+    /// In words.
+    pub words: String,
+    /// Its index.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+    /// It belongs to the last phase.
+    pub last: bool,
+}
+
+/// The error of a failed step.
+pub fn step_error(step: Step, program: &str, failure: Failure, output: Option<&mut File>) -> Error {
+    use Check as C;
+    let check = failure.call.as_check();
+    if let Some(check @ (C::HookFailed | C::HookTimedOut)) = check {
+        let outcome = match check {
+            C::HookFailed => hooks::describe(std::process::ExitStatus::from_raw(failure.errno)),
+            _ => check.sentence().to_owned(),
+        };
+        let outcome = output.map_or_else(
+            || outcome.clone(),
+            |file| hooks::with_output(&outcome, file),
+        );
+        let (which, path) = step
+            .words
+            .trim_start_matches("run ")
+            .split_once(" (")
+            .unwrap_or((&step.words, ""));
+        return Error::Hook {
+            which: which.to_owned(),
+            path: path.trim_end_matches(')').into(),
+            outcome,
+        };
+    }
+    let of_program = step.words == ProcessStep::FindProgram.to_string()
+        || (step.last && step.words.starts_with("execute "));
+    if of_program {
+        return Error::Program {
+            program: program.to_owned(),
+            failure,
+        };
+    }
+    Error::Step {
+        step: step.words,
+        number: step.index + 1,
+        of: step.of,
+        failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_blanks_are_read_back() {
+        assert_eq!(unescape(r"/a\040b\134c"), b"/a b\\c");
+        assert_eq!(unescape(r"/plain\"), b"/plain\\");
+    }
+
+    #[test]
+    fn a_missing_program_has_the_words_that_engines_look_for() {
+        let step = |words: &str| Step {
+            words: words.into(),
+            index: 4,
+            of: 9,
+            last: true,
+        };
+        let failure = Failure::check(Check::ProgramNotInPath);
+        let error = step_error(step("execute nope"), "nope", failure, None);
+        assert_eq!(
+            error.to_string(),
+            r#"exec: "nope": executable file not found in $PATH"#
+        );
+        let failure = Failure::of(Sysno::move_mount, libc::ENOENT);
+        let error = step_error(step("bind /x on /y"), "nope", failure, None);
+        assert_eq!(
+            error.to_string(),
+            "step 5 of 9: bind /x on /y: move_mount: not found (ENOENT)"
+        );
+    }
+}

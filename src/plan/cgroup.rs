@@ -1,0 +1,335 @@
+//! The cgroup a container gets: where, with which controllers, with which limits.
+//!
+//! Pure: the bundle's `linux.cgroupsPath` and `linux.resources` and what is
+//! known of the machine go in, file names and values come out. What cgroup v2
+//! cannot express is a [`Problem`], never left out in silence.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::LinuxResources;
+
+use crate::error::{Error, Problem, Result, errno_text};
+use crate::host::cgroup::{Access, CgroupFacts};
+
+mod resources;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The container's id: the cgroup's name where no path is given.
+    pub id: &'a str,
+    /// `linux.cgroupsPath`.
+    pub path: Option<&'a Path>,
+    /// `linux.resources`.
+    pub resources: Option<&'a LinuxResources>,
+}
+
+/// The container's cgroup, ready to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupPlan {
+    /// The cgroup2 mount below which it is.
+    pub mount: PathBuf,
+    /// The cgroup's directory, absolute, strictly below `mount`.
+    pub path: PathBuf,
+    /// The limits, in the order in which they are written.
+    pub limits: Vec<Limit>,
+    /// What the bundle says and this plan does not do, with the reason: one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// One value for one file of the cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The file's name: `memory.max`.
+    pub file: String,
+    /// What is written, without a newline.
+    pub value: String,
+    /// The controller the file belongs to; `None` for the core files (`cgroup.*`).
+    pub controller: Option<String>,
+    /// The bundle asks for it, so that not being able to is an error. `false`
+    /// for capsid's own defaults, which are left out and reported then.
+    pub required: bool,
+    /// How the file shows the value when it is read.
+    pub shown: Shown,
+}
+
+/// How the kernel shows a value that it accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// As it was written.
+    Same,
+    /// A number of bytes, rounded down to whole pages; a huge one as `max`.
+    Bytes,
+    /// A list of numbers and ranges, in the kernel's own spelling.
+    List,
+    /// In a form that only the controller knows.
+    Otherwise,
+}
+
+impl Limit {
+    /// A limit for `file`; the controller is the name's first part.
+    pub fn new(file: &str, value: impl Into<String>, required: bool) -> Self {
+        let controller = match file.split_once('.') {
+            Some(("cgroup", _)) | None => None,
+            Some((controller, _)) => Some(controller.to_owned()),
+        };
+        let value = value.into();
+        let shown = Shown::of(file, &value);
+        Self {
+            file: file.to_owned(),
+            value,
+            controller,
+            required,
+            shown,
+        }
+    }
+
+    /// Whether `read` is what the file shows after the value was accepted.
+    pub fn is_shown_as(&self, read: &str) -> bool {
+        let read = read.trim();
+        match self.shown {
+            Shown::Otherwise => true,
+            Shown::Same => read == self.value,
+            Shown::List => list(read).is_some_and(|read| Some(read) == list(&self.value)),
+            Shown::Bytes => match (self.value.parse::<u64>(), read.parse::<u64>()) {
+                // The largest page of any supported machine is 64 KiB.
+                (Ok(asked), Ok(read)) => read <= asked && asked - read < 1 << 16,
+                // More than the page counter can count is no limit.
+                (Ok(asked), Err(_)) => read == "max" && asked > (i64::MAX as u64) - (1 << 16),
+                _ => read == self.value,
+            },
+        }
+    }
+}
+
+impl Shown {
+    fn of(file: &str, value: &str) -> Self {
+        let plain = value == "max" || value.bytes().all(|b| b.is_ascii_digit());
+        match file {
+            "pids.max"
+            | "cpu.weight"
+            | "cpu.idle"
+            | "cpu.max.burst"
+            | "memory.oom.group"
+            | "cgroup.max.depth"
+            | "cgroup.max.descendants"
+                if plain =>
+            {
+                Self::Same
+            }
+            "memory.max" | "memory.high" | "memory.low" | "memory.min" | "memory.swap.max"
+            | "memory.swap.high" | "memory.zswap.max"
+                if plain =>
+            {
+                Self::Bytes
+            }
+            "cpu.max" if value.contains(' ') => Self::Same,
+            "cpuset.cpus" | "cpuset.mems" => Self::List,
+            _ => Self::Otherwise,
+        }
+    }
+}
+
+/// The ranges of a list like `0-2,5`, sorted and joined; `None` if it is none.
+fn list(text: &str) -> Option<Vec<(u32, u32)>> {
+    let mut ranges = Vec::new();
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        ranges.push((first.parse::<u32>().ok()?, last.parse::<u32>().ok()?));
+    }
+    ranges.sort_unstable();
+    let mut joined: Vec<(u32, u32)> = Vec::new();
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    Some(joined)
+}
+
+impl CgroupPlan {
+    /// The controllers that the limits need, in their order.
+    pub fn controllers(&self, required: bool) -> Vec<&str> {
+        let mut controllers: Vec<&str> = Vec::new();
+        for limit in self
+            .limits
+            .iter()
+            .filter(|limit| limit.required || !required)
+        {
+            if let Some(controller) = limit.controller.as_deref()
+                && !controllers.contains(&controller)
+            {
+                controllers.push(controller);
+            }
+        }
+        controllers
+    }
+
+    /// Adds a limit of capsid's own, unless the bundle sets that file.
+    pub fn prefer(&mut self, file: &str, value: &str) {
+        if self.limits.iter().all(|limit| limit.file != file) {
+            self.limits.push(Limit::new(file, value, false));
+        }
+    }
+
+    /// Whether the bundle asks for limits.
+    pub fn is_required(&self) -> bool {
+        self.limits.iter().any(|limit| limit.required)
+    }
+
+    /// Decides whether the container has a cgroup of its own.
+    ///
+    /// Without limits it can go without where none can be had: then this gives
+    /// the reason in a sentence. With limits that is an error, for a limit that
+    /// is not enforced is worse than a container that does not start. A caller
+    /// that is `privileged` goes without only where there is no cgroup2 at all.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn settle(self, access: &Access, privileged: bool) -> Result<Result<Self, String>> {
+        let missing = match access {
+            Access::Writable => return Ok(Ok(self)),
+            Access::NoMount => "no cgroup2 file system is mounted".to_owned(),
+            Access::Denied(path, errno) => {
+                format!(
+                    "no write access to {}: {}",
+                    path.display(),
+                    errno_text(*errno)
+                )
+            }
+        };
+        let can_go_without = !privileged || *access == Access::NoMount;
+        if can_go_without && !self.is_required() {
+            return Ok(Err(format!("no cgroup of its own: {missing}")));
+        }
+        Err(Error::Missing {
+            doing: format!("make the cgroup {}", self.path.display()),
+            missing,
+            repair: self.repair(access),
+        })
+    }
+
+    fn repair(&self, access: &Access) -> String {
+        let without = if self.is_required() {
+            "or remove the limits from linux.resources"
+        } else {
+            "or set another linux.cgroupsPath"
+        };
+        match access {
+            Access::NoMount => format!(
+                "boot with systemd.unified_cgroup_hierarchy=1 or run \
+                 `mount -t cgroup2 none /sys/fs/cgroup`, {without}"
+            ),
+            _ => format!(
+                "have it delegated (`systemd-run --user --scope -p Delegate=yes capsid ...`, or give \
+                 linux.cgroupsPath inside a delegated cgroup that you are in), {without}"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for CgroupPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "make the cgroup {}", self.path.display())?;
+        let controllers = self.controllers(false);
+        if !controllers.is_empty() {
+            write!(f, " with the controllers {}", controllers.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "set {} to {}", self.file, self.value)?;
+        if !self.required {
+            f.write_str(" (capsid's default, left out where the controller is missing)")?;
+        }
+        Ok(())
+    }
+}
+
+/// Plans the cgroup.
+///
+/// # Errors
+/// Everything in `cgroupsPath` and `resources` that cannot be had on cgroup v2.
+pub fn plan(request: &Request<'_>, facts: &CgroupFacts) -> Result<CgroupPlan, Vec<Problem>> {
+    let mount = facts
+        .mount
+        .clone()
+        .unwrap_or_else(|| "/sys/fs/cgroup".into());
+    let mut problems = Vec::new();
+    let path = match place(request, &facts.own) {
+        Ok(below) => mount.join(below),
+        Err(problem) => {
+            problems.push(problem);
+            PathBuf::new()
+        }
+    };
+    let mut found = resources::Found::default();
+    if let Some(resources) = request.resources {
+        found.read(resources);
+    }
+    problems.append(&mut found.problems);
+    if problems.is_empty() {
+        Ok(CgroupPlan {
+            mount,
+            path,
+            limits: found.limits,
+            notes: found.notes,
+        })
+    } else {
+        Err(problems)
+    }
+}
+
+/// The cgroup's path relative to the mount.
+///
+/// An absolute `cgroupsPath` begins at the mount. A relative one, and the id
+/// where there is none, begins at the parent of the runtime's own cgroup: the
+/// own one has a process in it, the runtime, and such a cgroup cannot hand
+/// controllers down.
+fn place(request: &Request<'_>, own: &Path) -> Result<PathBuf, Problem> {
+    let asked = match request.path {
+        Some(path) if !path.as_os_str().is_empty() => path,
+        _ => Path::new(request.id),
+    };
+    let problem = |text: &str| Err(Problem::new("/linux/cgroupsPath", text));
+    let base = if asked.is_absolute() {
+        Path::new("")
+    } else {
+        own.parent().unwrap_or(own)
+    };
+    let mut path: PathBuf = base.iter().filter(|part| *part != "/").collect();
+    let mut named = false;
+    for part in asked.components() {
+        match part {
+            Component::ParentDir => {
+                return problem("may not contain .. (it would leave its parent)");
+            }
+            Component::Normal(name)
+                if name.as_encoded_bytes().iter().any(|b| b"\n\0".contains(b)) =>
+            {
+                return problem("may not contain a newline or a zero byte");
+            }
+            Component::Normal(name) => {
+                path.push(name);
+                named = true;
+            }
+            _ => {}
+        }
+    }
+    if !named {
+        return problem("names the root of the hierarchy, which cannot be a container's cgroup");
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests;

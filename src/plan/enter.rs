@@ -1,0 +1,396 @@
+//! Which namespaces the process enters, in the order privileges allow.
+//!
+//! There is one clone where one is enough. A second process, the joiner, comes
+//! between when namespaces must be entered before others are made: an existing
+//! pid namespace takes effect for children only, a time namespace wants its
+//! offsets before anyone is in it, and whoever has a new user namespace may no
+//! longer join what belongs to the old one. The joiner clones the container's
+//! first process as its sibling (`CLONE_PARENT`) and ends, so that the pid the
+//! engine gets is one its subreaper can wait for.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
+
+use super::c_string;
+use super::steps::{Affinity, EnterStep};
+use crate::error::Problem;
+
+/// `CLONE_NEWTIME`.
+pub const NEW_TIME: u64 = 0x80;
+
+/// A kind of namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the kernel's own words")]
+pub enum Kind {
+    User,
+    Pid,
+    Network,
+    Mount,
+    Ipc,
+    Uts,
+    Cgroup,
+    Time,
+}
+
+impl Kind {
+    /// Every kind, in the order they are joined in: the user namespace last, for
+    /// what comes after it needs the privileges it gives up.
+    pub const ALL: [Kind; 8] = [
+        Kind::Network,
+        Kind::Ipc,
+        Kind::Uts,
+        Kind::Cgroup,
+        Kind::Pid,
+        Kind::Time,
+        Kind::Mount,
+        Kind::User,
+    ];
+
+    /// `CLONE_NEW*`.
+    pub fn flag(self) -> u64 {
+        let flag = match self {
+            Kind::User => libc::CLONE_NEWUSER,
+            Kind::Pid => libc::CLONE_NEWPID,
+            Kind::Network => libc::CLONE_NEWNET,
+            Kind::Mount => libc::CLONE_NEWNS,
+            Kind::Ipc => libc::CLONE_NEWIPC,
+            Kind::Uts => libc::CLONE_NEWUTS,
+            Kind::Cgroup => libc::CLONE_NEWCGROUP,
+            Kind::Time => return NEW_TIME,
+        };
+        u64::from(flag.cast_unsigned())
+    }
+
+    /// The word of the runtime specification.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::User => "user",
+            Kind::Pid => "pid",
+            Kind::Network => "network",
+            Kind::Mount => "mount",
+            Kind::Ipc => "ipc",
+            Kind::Uts => "uts",
+            Kind::Cgroup => "cgroup",
+            Kind::Time => "time",
+        }
+    }
+
+    /// The kind of an entry of `linux.namespaces`.
+    pub fn of(namespace: &LinuxNamespace) -> Self {
+        match namespace.typ() {
+            LinuxNamespaceType::User => Kind::User,
+            LinuxNamespaceType::Pid => Kind::Pid,
+            LinuxNamespaceType::Network => Kind::Network,
+            LinuxNamespaceType::Mount => Kind::Mount,
+            LinuxNamespaceType::Ipc => Kind::Ipc,
+            LinuxNamespaceType::Uts => Kind::Uts,
+            LinuxNamespaceType::Cgroup => Kind::Cgroup,
+            LinuxNamespaceType::Time => Kind::Time,
+        }
+    }
+}
+
+/// The names of all kinds in a set of `CLONE_NEW*` flags.
+pub fn names(flags: u64) -> String {
+    let names: Vec<_> = Kind::ALL
+        .iter()
+        .filter(|kind| flags & kind.flag() != 0)
+        .map(|kind| kind.name())
+        .collect();
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Entering namespaces: what the joiner does, what is new, what the first process does first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Enter {
+    /// Steps of the joiner; without any there is no joiner.
+    pub joiner: Vec<EnterStep>,
+    /// `CLONE_NEW*` of namespaces that the first process is cloned into.
+    pub new: u64,
+    /// First steps of the container's first process.
+    pub first: Vec<EnterStep>,
+    /// Namespace files to open before clone.
+    pub paths: Vec<(Kind, PathBuf)>,
+    /// Every namespace that will differ from the runtime's, as flags.
+    pub differing: u64,
+}
+
+/// The namespaces of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaces {
+    /// `CLONE_NEW*` of those to make.
+    pub new: u64,
+    /// Those to join, with their files.
+    pub joined: Vec<(Kind, PathBuf)>,
+}
+
+impl Namespaces {
+    /// Reads `linux.namespaces`.
+    pub fn of(spec: &Spec) -> Self {
+        let mut found = Self::default();
+        let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        for namespace in listed.into_iter().flatten() {
+            let kind = Kind::of(namespace);
+            match namespace.path() {
+                Some(path) if !path.as_os_str().is_empty() => {
+                    found.joined.push((kind, path.clone()));
+                }
+                _ => found.new |= kind.flag(),
+            }
+        }
+        found
+    }
+
+    /// Whether a namespace of this kind is made.
+    pub fn makes(&self, kind: Kind) -> bool {
+        self.new & kind.flag() != 0
+    }
+
+    /// Whether a namespace of this kind is joined.
+    pub fn joins(&self, kind: Kind) -> bool {
+        self.joined.iter().any(|(k, _)| *k == kind)
+    }
+
+    /// Whether the container has a namespace of this kind that is not the runtime's.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.makes(kind) || self.joins(kind)
+    }
+}
+
+/// What besides the namespaces decides how to enter them.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// The caller has root's privileges in its own user namespace.
+    pub privileged: bool,
+    /// The first process is put in a cgroup of its own.
+    pub has_cgroup: bool,
+    /// prestart or createRuntime hooks exist.
+    pub runtime_hooks: bool,
+    /// `process.oomScoreAdj`.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Plans how a new container enters its namespaces.
+pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, Problem> {
+    let wanted = Namespaces::of(spec);
+    let offsets = time_offsets(spec.linux().as_ref())?;
+    let mut enter = Enter {
+        differing: wanted.new,
+        ..Enter::default()
+    };
+    for (kind, _) in &wanted.joined {
+        enter.differing |= kind.flag();
+    }
+    enter.paths = in_joining_order(&wanted, circumstances.privileged);
+    let joins = enter
+        .paths
+        .iter()
+        .enumerate()
+        .map(|(index, (kind, _))| EnterStep::Join(index, *kind));
+    // The cgroup namespace is made by the process itself: clone would make it
+    // with the runtime's own cgroup as its root.
+    let own_cgroup_namespace = wanted.makes(Kind::Cgroup) && circumstances.has_cgroup;
+    enter.new = wanted.new;
+    if own_cgroup_namespace {
+        enter.new &= !Kind::Cgroup.flag();
+    }
+    if let Some(score) = circumstances.oom_score_adj {
+        let score = EnterStep::OomScoreAdj(c_string(score.to_string(), "/process/oomScoreAdj")?);
+        if needs_joiner(&wanted, offsets.is_some()) {
+            enter.joiner.push(score);
+        } else {
+            enter.first.push(score);
+        }
+    }
+    let makes_user = wanted.makes(Kind::User);
+    if needs_joiner(&wanted, offsets.is_some()) {
+        enter.joiner.extend(joins);
+        if makes_user {
+            enter
+                .joiner
+                .extend([EnterStep::NewUserNamespace, EnterStep::IdMaps]);
+            enter.new &= !Kind::User.flag();
+        }
+        if let Some(offsets) = offsets {
+            enter.joiner.push(EnterStep::TimeOffsets(offsets));
+            enter.new &= !NEW_TIME;
+        }
+        enter.first.push(EnterStep::Hide);
+    } else {
+        if makes_user {
+            enter.first.push(EnterStep::IdMaps);
+        }
+        enter.first.push(EnterStep::Hide);
+        enter.first.extend(joins);
+    }
+    if own_cgroup_namespace {
+        enter.first.push(EnterStep::NewCgroupNamespace);
+    }
+    if circumstances.runtime_hooks {
+        enter.first.push(EnterStep::RuntimeHooks);
+    }
+    Ok(enter)
+}
+
+/// Plans how one more process enters a running container.
+///
+/// `differing` are the namespaces recorded at create.
+pub fn for_exec(
+    differing: u64,
+    oom_score_adj: Option<i32>,
+    initial_affinity: Option<Affinity>,
+) -> Result<Enter, Problem> {
+    let mut steps = Vec::new();
+    if let Some(affinity) = initial_affinity {
+        steps.push(EnterStep::Affinity(affinity));
+    }
+    if let Some(score) = oom_score_adj {
+        steps.push(EnterStep::OomScoreAdj(c_string(
+            score.to_string(),
+            "/process/oomScoreAdj",
+        )?));
+    }
+    steps.push(EnterStep::Hide);
+    if differing != 0 {
+        steps.push(EnterStep::JoinProcess(differing));
+    }
+    let mut enter = Enter {
+        differing,
+        ..Enter::default()
+    };
+    if differing & Kind::Pid.flag() == 0 {
+        enter.first = steps;
+    } else {
+        enter.joiner = steps;
+        enter.first.push(EnterStep::Hide);
+    }
+    Ok(enter)
+}
+
+fn needs_joiner(wanted: &Namespaces, offsets: bool) -> bool {
+    offsets
+        || wanted.joins(Kind::Pid)
+        || wanted.joins(Kind::User)
+        || (wanted.makes(Kind::User) && !wanted.joined.is_empty())
+}
+
+/// The user namespace goes last for root, which gives privileges up by joining
+/// it, and first for everyone else, who gains them.
+fn in_joining_order(wanted: &Namespaces, privileged: bool) -> Vec<(Kind, PathBuf)> {
+    let mut kinds = Kind::ALL;
+    if !privileged {
+        kinds.rotate_right(1);
+    }
+    kinds
+        .iter()
+        .filter_map(|kind| wanted.joined.iter().find(|(joined, _)| joined == kind))
+        .cloned()
+        .collect()
+}
+
+/// `linux.timeOffsets` as `/proc/self/timens_offsets` takes them.
+fn time_offsets(linux: Option<&Linux>) -> Result<Option<CString>, Problem> {
+    let Some(offsets) = linux.and_then(|l| l.time_offsets().as_ref()) else {
+        return Ok(None);
+    };
+    let mut clocks: Vec<_> = offsets.iter().collect();
+    clocks.sort_by(|a, b| a.0.cmp(b.0));
+    let lines: String = clocks
+        .iter()
+        .map(|(clock, offset)| {
+            format!(
+                "{clock} {} {}\n",
+                offset.secs().unwrap_or(0),
+                offset.nanosecs().unwrap_or(0)
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    c_string(lines, "/linux/timeOffsets").map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(namespaces: &str, rest: &str) -> Spec {
+        let text =
+            format!(r#"{{"ociVersion":"1.2.0","linux":{{"namespaces":[{namespaces}]{rest}}}}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn circumstances(privileged: bool) -> Circumstances {
+        Circumstances {
+            privileged,
+            has_cgroup: false,
+            runtime_hooks: false,
+            oom_score_adj: None,
+        }
+    }
+
+    #[test]
+    fn one_clone_is_enough_for_new_namespaces() {
+        let spec = spec(r#"{"type":"pid"},{"type":"mount"},{"type":"user"}"#, "");
+        let enter = for_create(&spec, &circumstances(true)).unwrap();
+        assert!(enter.joiner.is_empty());
+        assert_eq!(
+            enter.new,
+            Kind::Pid.flag() | Kind::Mount.flag() | Kind::User.flag()
+        );
+        assert_eq!(enter.first, [EnterStep::IdMaps, EnterStep::Hide]);
+    }
+
+    #[test]
+    fn joined_namespaces_come_before_a_new_user_namespace() {
+        let spec = spec(
+            r#"{"type":"user"},{"type":"network","path":"/n"},{"type":"mount"}"#,
+            "",
+        );
+        let enter = for_create(&spec, &circumstances(true)).unwrap();
+        assert_eq!(
+            enter.joiner,
+            [
+                EnterStep::Join(0, Kind::Network),
+                EnterStep::NewUserNamespace,
+                EnterStep::IdMaps
+            ]
+        );
+        assert_eq!(enter.new, Kind::Mount.flag());
+    }
+
+    #[test]
+    fn the_user_namespace_is_joined_last_by_root_and_first_by_others() {
+        let spec = spec(
+            r#"{"type":"user","path":"/u"},{"type":"ipc","path":"/i"}"#,
+            "",
+        );
+        let order = |privileged| {
+            let enter = for_create(&spec, &circumstances(privileged)).unwrap();
+            enter
+                .paths
+                .iter()
+                .map(|(kind, _)| *kind)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(order(true), [Kind::Ipc, Kind::User]);
+        assert_eq!(order(false), [Kind::User, Kind::Ipc]);
+    }
+
+    #[test]
+    fn time_offsets_are_written_before_anyone_is_inside() {
+        let rest = r#","timeOffsets":{"monotonic":{"secs":7,"nanosecs":5},"boottime":{"secs":-1}}"#;
+        let spec = spec(r#"{"type":"time"},{"type":"mount"}"#, rest);
+        let enter = for_create(&spec, &circumstances(true)).unwrap();
+        let expected = c"boottime -1 0\nmonotonic 7 5\n".to_owned();
+        assert_eq!(enter.joiner, [EnterStep::TimeOffsets(expected)]);
+        assert_eq!(enter.new, Kind::Mount.flag());
+    }
+}

@@ -1,0 +1,420 @@
+//! One entry of `mounts`, ready to carry out.
+
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+
+use oci_spec::runtime::Mount;
+
+use super::enter::{Kind, Namespaces};
+use super::ids::{IdMaps, IdRange};
+use super::steps::Text;
+use super::{BindSource, Idmap, Opener, c_string};
+use crate::error::Problem;
+use crate::spec::mount_options::{self, IdmapKind, MountOptions};
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountStep {
+    /// Where, as a path inside the container.
+    pub target: CString,
+    /// What is mounted.
+    pub what: What,
+    /// `MOUNT_ATTR_*` to set on the mount.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
+    /// `MOUNT_ATTR_*` to set on the mount and all below it.
+    pub recursive_set: u64,
+    /// `MOUNT_ATTR_*` to clear on the mount and all below it.
+    pub recursive_clear: u64,
+    /// `MS_*` propagation changes, in order.
+    pub propagation: Vec<u64>,
+    /// Fill a tmpfs with what the directory below it holds.
+    pub copy_up: bool,
+    /// The mount point must be a directory reached without any symbolic link:
+    /// for proc and sysfs, whose place decides what masks and labels act on
+    /// (CVE-2019-19921, CVE-2025-54867).
+    pub plain_directory: bool,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A new file system.
+    FileSystem {
+        /// Its type.
+        kind: CString,
+        /// Its options, as fsconfig(2) takes them.
+        options: Vec<(CString, Option<CString>)>,
+    },
+    /// One of the plan's bind sources.
+    Bind(usize),
+}
+
+impl MountStep {
+    /// The step in one line.
+    pub(super) fn describe(&self, sources: &[BindSource]) -> String {
+        let mut line = match &self.what {
+            What::FileSystem { kind, options } => {
+                let mut text = format!("mount {} on {}", Text(kind), Text(&self.target));
+                let options: Vec<_> = options
+                    .iter()
+                    .map(|(k, v)| option_text(k, v.as_deref()))
+                    .collect();
+                if !options.is_empty() {
+                    text += &format!(" ({})", options.join(","));
+                }
+                text
+            }
+            What::Bind(index) => {
+                let source = sources.get(*index);
+                let path = source.map_or_else(String::new, |s| Text(&s.path).to_string());
+                let recursive = source.is_some_and(|s| s.recursive);
+                let idmap = if source.is_some_and(|s| s.idmap.is_some()) {
+                    ", idmapped"
+                } else {
+                    ""
+                };
+                let kind = if recursive {
+                    "bind recursively"
+                } else {
+                    "bind"
+                };
+                format!("{kind} {path} on {}{idmap}", Text(&self.target))
+            }
+        };
+        for (prefix, set, clear) in [
+            ("", self.set, self.clear),
+            ("r", self.recursive_set, self.recursive_clear),
+        ] {
+            for word in attribute_names(set, clear) {
+                line += &format!(" {prefix}{word}");
+            }
+        }
+        for flags in &self.propagation {
+            line += &format!(" {}", propagation_name(*flags));
+        }
+        if self.copy_up {
+            line += ", filled from the directory below";
+        }
+        line
+    }
+}
+
+fn option_text(key: &CStr, value: Option<&CStr>) -> String {
+    match value {
+        Some(value) => format!("{}={}", Text(key), Text(value)),
+        None => Text(key).to_string(),
+    }
+}
+
+const ATIME_MODES: u64 = libc::MOUNT_ATTR__ATIME;
+
+fn attribute_names(set: u64, clear: u64) -> Vec<&'static str> {
+    const FLAGS: [(u64, &str, &str); 6] = [
+        (libc::MOUNT_ATTR_RDONLY, "ro", "rw"),
+        (libc::MOUNT_ATTR_NOSUID, "nosuid", "suid"),
+        (libc::MOUNT_ATTR_NODEV, "nodev", "dev"),
+        (libc::MOUNT_ATTR_NOEXEC, "noexec", "exec"),
+        (libc::MOUNT_ATTR_NODIRATIME, "nodiratime", "diratime"),
+        (libc::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow", "symfollow"),
+    ];
+    let mut names = Vec::new();
+    for (flag, on, off) in FLAGS {
+        if set & flag != 0 {
+            names.push(on);
+        } else if clear & flag != 0 {
+            names.push(off);
+        }
+    }
+    if clear & ATIME_MODES != 0 {
+        names.push(match set & ATIME_MODES {
+            libc::MOUNT_ATTR_NOATIME => "noatime",
+            libc::MOUNT_ATTR_STRICTATIME => "strictatime",
+            _ => "relatime",
+        });
+    }
+    names
+}
+
+/// The mount option of a set of propagation flags.
+pub(super) fn propagation_name(flags: u64) -> &'static str {
+    let recursive = flags & libc::MS_REC != 0;
+    match flags & !libc::MS_REC {
+        libc::MS_SHARED => {
+            if recursive {
+                "rshared"
+            } else {
+                "shared"
+            }
+        }
+        libc::MS_SLAVE => {
+            if recursive {
+                "rslave"
+            } else {
+                "slave"
+            }
+        }
+        libc::MS_UNBINDABLE => {
+            if recursive {
+                "runbindable"
+            } else {
+                "unbindable"
+            }
+        }
+        _ => {
+            if recursive {
+                "rprivate"
+            } else {
+                "private"
+            }
+        }
+    }
+}
+
+/// `linux.rootfsPropagation` as flags.
+pub(super) fn propagation_flags(word: &str) -> Option<u64> {
+    let (recursive, word) = match word.strip_prefix('r') {
+        Some(rest) => (libc::MS_REC, rest),
+        None => (0, word),
+    };
+    let flag = match word {
+        "shared" => libc::MS_SHARED,
+        "slave" => libc::MS_SLAVE,
+        "private" => libc::MS_PRIVATE,
+        "unbindable" => libc::MS_UNBINDABLE,
+        _ => return None,
+    };
+    Some(flag | recursive)
+}
+
+/// What mounts depend on besides their own words.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// The bundle, for relative sources.
+    pub bundle: &'a std::path::Path,
+    /// The container's namespaces.
+    pub namespaces: &'a Namespaces,
+    /// Its id maps.
+    pub ids: Option<&'a IdMaps>,
+    /// The caller has root's privileges.
+    pub privileged: bool,
+    /// `linux.mountLabel`.
+    pub label: Option<&'a str>,
+    /// The container's cgroup on the host's cgroup2 mount, to show where no
+    /// cgroup namespace can be had.
+    pub cgroup: Option<&'a std::path::Path>,
+}
+
+/// Plans one entry of `mounts`; a bind source is added to `sources`.
+pub fn plan(
+    mount: &Mount,
+    index: usize,
+    setting: &Setting<'_>,
+    sources: &mut Vec<BindSource>,
+) -> Result<MountStep, Problem> {
+    let at = format!("/mounts/{index}");
+    let words = mount.options().clone().unwrap_or_default();
+    let options = mount_options::parse(&words);
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let mut destination = mount.destination().as_os_str().as_bytes().to_vec();
+    if destination.first() != Some(&b'/') {
+        destination.insert(0, b'/');
+    }
+    let target = c_string(destination, &format!("{at}/destination"))?;
+    let mut step = MountStep {
+        target,
+        what: What::Bind(sources.len()),
+        set: options.set,
+        clear: options.clear,
+        recursive_set: options.recursive_set,
+        recursive_clear: options.recursive_clear,
+        propagation: options.propagation.clone(),
+        copy_up: options.copy_up,
+        plain_directory: matches!(kind, "proc" | "sysfs") && !options.bind,
+    };
+    if options.bind {
+        sources.push(bind_source(mount, &at, &options, setting)?);
+    } else if let Some(path) = replacement(kind, setting) {
+        step.plain_directory = false;
+        // What comes from the host in place of an own instance must not be
+        // writable from inside (CVE-2023-25809).
+        step.recursive_set |= libc::MOUNT_ATTR_RDONLY;
+        step.clear &= !libc::MOUNT_ATTR_RDONLY;
+        sources.push(BindSource {
+            path,
+            recursive: true,
+            opener: opener(setting),
+            idmap: None,
+        });
+    } else {
+        step.what = file_system(mount, kind, &at, &options, setting)?;
+    }
+    Ok(step)
+}
+
+fn opener(setting: &Setting<'_>) -> Opener {
+    // With a user namespace the child no longer has the privilege to reach
+    // every source; without one it has all that the runtime has.
+    let user_namespace = setting.namespaces.has(Kind::User);
+    if setting.privileged && user_namespace {
+        Opener::Runtime
+    } else {
+        Opener::Child
+    }
+}
+
+fn bind_source(
+    mount: &Mount,
+    at: &str,
+    options: &MountOptions,
+    setting: &Setting<'_>,
+) -> Result<BindSource, Problem> {
+    let at_source = format!("{at}/source");
+    let source = mount
+        .source()
+        .as_ref()
+        .filter(|s| !s.as_os_str().is_empty());
+    let source = source.ok_or_else(|| Problem::new(&*at_source, "a bind mount needs a source"))?;
+    let path = c_string(
+        setting.bundle.join(source).as_os_str().as_bytes(),
+        &at_source,
+    )?;
+    let ranges = |list: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| -> Vec<IdRange> {
+        list.iter().flatten().map(IdRange::from).collect()
+    };
+    let users = ranges(mount.uid_mappings());
+    let groups = ranges(mount.gid_mappings());
+    let idmap = match (options.idmap, users.is_empty()) {
+        (None, true) => None,
+        (kind, none) => Some(Idmap {
+            recursive: matches!(kind, Some(IdmapKind::Recursive)),
+            maps: (!none).then(|| IdMaps::new(users, groups, setting.privileged, (0, 0))),
+        }),
+    };
+    if idmap.is_some() && !setting.privileged {
+        return Err(Problem::new(
+            at,
+            "idmapped mounts need root: the kernel lets only the owner of the file system make them",
+        ));
+    }
+    let opener = if idmap.is_some() {
+        Opener::Runtime
+    } else {
+        opener(setting)
+    };
+    Ok(BindSource {
+        path,
+        recursive: options.recursive_bind,
+        opener,
+        idmap,
+    })
+}
+
+/// What is bound from the host where the kernel refuses an own instance: sysfs
+/// and mqueue belong to the network and ipc namespace, which a process in a
+/// new user namespace does not own unless they are new too; cgroup2 shows the
+/// whole tree without a cgroup namespace.
+fn replacement(kind: &str, setting: &Setting<'_>) -> Option<CString> {
+    let namespaces = setting.namespaces;
+    let new_user = namespaces.makes(Kind::User);
+    match kind {
+        "sysfs" if new_user && !namespaces.makes(Kind::Network) => Some(c"/sys".to_owned()),
+        "mqueue" if new_user && !namespaces.makes(Kind::Ipc) => Some(c"/dev/mqueue".to_owned()),
+        "cgroup" | "cgroup2" if !namespaces.has(Kind::Cgroup) => {
+            let path = setting
+                .cgroup
+                .unwrap_or(std::path::Path::new("/sys/fs/cgroup"));
+            CString::new(path.as_os_str().as_bytes()).ok()
+        }
+        _ => None,
+    }
+}
+
+/// File systems whose read-only state is a matter of the mount, not of the
+/// superblock, which others may share.
+const KERNEL_FILE_SYSTEMS: [&str; 7] = [
+    "proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2", "ramfs",
+];
+
+fn file_system(
+    mount: &Mount,
+    kind: &str,
+    at: &str,
+    options: &MountOptions,
+    setting: &Setting<'_>,
+) -> Result<What, Problem> {
+    let kind = if kind == "cgroup" { "cgroup2" } else { kind };
+    if kind.is_empty() {
+        return Err(Problem::new(
+            format!("{at}/type"),
+            "a mount that is no bind needs a type",
+        ));
+    }
+    let kernel_own = KERNEL_FILE_SYSTEMS.contains(&kind);
+    let mut pairs: Vec<(String, Option<String>)> = Vec::new();
+    // The source is what a block file system is on, and only a name for the rest.
+    if let Some(source) = mount
+        .source()
+        .as_ref()
+        .filter(|s| !s.as_os_str().is_empty())
+    {
+        pairs.push(("source".into(), Some(source.to_string_lossy().into_owned())));
+    }
+    for (key, value) in &options.superblock {
+        if !(kernel_own && matches!(key.as_str(), "ro" | "rw")) {
+            pairs.push((key.clone(), value.clone()));
+        }
+    }
+    for word in &options.data {
+        match word.split_once('=') {
+            Some((key, value)) => pairs.extend(value_pairs(kind, key, value, setting)),
+            None => pairs.push((word.clone(), None)),
+        }
+    }
+    if let Some(label) = setting.label.filter(|label| !label.is_empty()) {
+        if matches!(kind, "tmpfs" | "devpts" | "mqueue" | "overlay" | "ramfs") {
+            pairs.push(("context".into(), Some(label.into())));
+        }
+    }
+    let options = pairs
+        .into_iter()
+        .map(|(key, value)| {
+            let at = format!("{at}/options");
+            Ok((
+                c_string(key, &at)?,
+                value.map(|value| c_string(value, &at)).transpose()?,
+            ))
+        })
+        .collect::<Result<_, Problem>>()?;
+    Ok(What::FileSystem {
+        kind: c_string(kind, &format!("{at}/type"))?,
+        options,
+    })
+}
+
+/// One option, as fsconfig(2) accepts it.
+fn value_pairs(
+    kind: &str,
+    key: &str,
+    value: &str,
+    setting: &Setting<'_>,
+) -> Vec<(String, Option<String>)> {
+    // A group that the user namespace does not map would be EINVAL; devpts then
+    // takes the opener's own group.
+    let unmapped = |id: &str| {
+        let id = id.parse();
+        matches!((setting.ids, id), (Some(ids), Ok(id)) if !ids.maps_group(id))
+    };
+    if kind == "devpts" && key == "gid" && unmapped(value) {
+        return Vec::new();
+    }
+    // A value of more than 255 bytes is EINVAL; overlay takes its layers one by one as well.
+    if kind == "overlay" && key == "lowerdir" && value.len() > 255 && !value.contains('\\') {
+        return value
+            .split(':')
+            .map(|layer| ("lowerdir+".into(), Some(layer.into())))
+            .collect();
+    }
+    vec![(key.to_owned(), Some(value.to_owned()))]
+}

@@ -1,0 +1,561 @@
+//! The process's own properties, and the steps that follow `start`.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use oci_spec::runtime::{
+    Capabilities, IOPriorityClass, LinuxCapabilities, LinuxPersonalityDomain, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy, PosixRlimitType, Process, Scheduler,
+};
+
+use super::steps::{Affinity, ExecStep, FilterStep, HookStep, LabelStep, ProcessStep};
+use super::{Program, c_string};
+use crate::error::Problem;
+
+/// What the process phase depends on besides the configuration.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Name of the new session keyring; none keeps the caller's.
+    pub keyring: Option<String>,
+    /// A network namespace was made, whose loopback device is down.
+    pub new_network: bool,
+    /// setgroups(2) is possible.
+    pub may_set_groups: bool,
+    /// Capabilities the process can have at all.
+    pub available_capabilities: u64,
+    /// `hostname` and `domainname`, for a new container.
+    pub names: (Option<String>, Option<String>),
+    /// The runtime sets the resource limits, because the process in its new
+    /// user namespace may not raise them.
+    pub limits_by_runtime: bool,
+}
+
+/// Plans the process phase; the second part is warnings.
+pub fn steps(
+    process: &Process,
+    around: &Surroundings,
+) -> Result<(Vec<ProcessStep>, Vec<String>), Problem> {
+    let mut steps = vec![ProcessStep::Session];
+    if let Some(name) = &around.keyring {
+        steps.push(ProcessStep::Keyring(c_string(name.as_str(), "/id")?));
+    }
+    if process.terminal().unwrap_or(false) {
+        steps.push(ProcessStep::Terminal);
+    } else {
+        steps.push(ProcessStep::StdioOwner(process.user().uid()));
+    }
+    if around.new_network {
+        steps.push(ProcessStep::LoopbackUp);
+    }
+    if let Some(name) = around.names.0.as_deref().filter(|name| !name.is_empty()) {
+        steps.push(ProcessStep::Hostname(c_string(name, "/hostname")?));
+    }
+    if let Some(name) = around.names.1.as_deref().filter(|name| !name.is_empty()) {
+        steps.push(ProcessStep::Domainname(c_string(name, "/domainname")?));
+    }
+    if !around.limits_by_runtime {
+        steps.extend(limits(process));
+    }
+    steps.extend(scheduling(process)?);
+    if let Some(umask) = process.user().umask() {
+        steps.push(ProcessStep::Umask(umask));
+    }
+    let cwd = c_string(process.cwd().as_os_str().as_bytes(), "/process/cwd")?;
+    steps.push(ProcessStep::Cwd(cwd.clone()));
+    let (wanted, warnings) = capabilities(
+        process.capabilities().as_ref(),
+        around.available_capabilities,
+    );
+    steps.push(ProcessStep::Bounding(wanted.bounding));
+    if around.may_set_groups {
+        let groups = process.user().additional_gids().clone().unwrap_or_default();
+        steps.push(ProcessStep::Groups(groups));
+    }
+    steps.push(ProcessStep::Gid(process.user().gid()));
+    steps.push(ProcessStep::Uid(process.user().uid()));
+    steps.push(wanted.step());
+    steps.push(ProcessStep::CwdAsUser(cwd));
+    steps.push(ProcessStep::FindProgram);
+    if process.no_new_privileges().unwrap_or(true) {
+        steps.push(ProcessStep::NoNewPrivileges);
+    }
+    Ok((steps, warnings))
+}
+
+/// `process.rlimits` as steps.
+pub fn limits(process: &Process) -> Vec<ProcessStep> {
+    let listed = process.rlimits().iter().flatten();
+    listed
+        .map(|limit| {
+            let (name, resource) = resource(limit.typ());
+            ProcessStep::Rlimit {
+                name,
+                resource,
+                soft: limit.soft(),
+                hard: limit.hard(),
+            }
+        })
+        .collect()
+}
+
+fn resource(kind: PosixRlimitType) -> (&'static str, u32) {
+    use PosixRlimitType as R;
+    // The numbers are asm-generic's, which x86_64 and aarch64 share.
+    match kind {
+        R::RlimitCpu => ("RLIMIT_CPU", 0),
+        R::RlimitFsize => ("RLIMIT_FSIZE", 1),
+        R::RlimitData => ("RLIMIT_DATA", 2),
+        R::RlimitStack => ("RLIMIT_STACK", 3),
+        R::RlimitCore => ("RLIMIT_CORE", 4),
+        R::RlimitRss => ("RLIMIT_RSS", 5),
+        R::RlimitNproc => ("RLIMIT_NPROC", 6),
+        R::RlimitNofile => ("RLIMIT_NOFILE", 7),
+        R::RlimitMemlock => ("RLIMIT_MEMLOCK", 8),
+        R::RlimitAs => ("RLIMIT_AS", 9),
+        R::RlimitLocks => ("RLIMIT_LOCKS", 10),
+        R::RlimitSigpending => ("RLIMIT_SIGPENDING", 11),
+        R::RlimitMsgqueue => ("RLIMIT_MSGQUEUE", 12),
+        R::RlimitNice => ("RLIMIT_NICE", 13),
+        R::RlimitRtprio => ("RLIMIT_RTPRIO", 14),
+        R::RlimitRttime => ("RLIMIT_RTTIME", 15),
+    }
+}
+
+/// A limit as a person reads it.
+pub(crate) fn limit_text(limit: u64) -> String {
+    if limit == u64::MAX {
+        "unlimited".into()
+    } else {
+        limit.to_string()
+    }
+}
+
+/// `struct sched_attr` without its size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// Nice value.
+    pub nice: i32,
+    /// Real-time priority.
+    pub priority: u32,
+    /// Nanoseconds per period.
+    pub runtime: u64,
+    /// Nanoseconds until the deadline.
+    pub deadline: u64,
+    /// Nanoseconds of a period.
+    pub period: u64,
+}
+
+impl fmt::Display for Scheduling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "policy {}, nice {}, priority {}",
+            self.policy, self.nice, self.priority
+        )?;
+        if self.policy == 6 {
+            write!(
+                f,
+                ", runtime {} deadline {} period {} ns",
+                self.runtime, self.deadline, self.period
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn scheduling(process: &Process) -> Result<Vec<ProcessStep>, Problem> {
+    let mut steps = Vec::new();
+    if let Some(scheduler) = process.scheduler() {
+        steps.push(ProcessStep::Scheduler(scheduler_of(scheduler)?));
+    }
+    if let Some(priority) = process.io_priority() {
+        let class = match priority.class() {
+            IOPriorityClass::IoprioClassRt => 1u16,
+            IOPriorityClass::IoprioClassBe => 2,
+            IOPriorityClass::IoprioClassIdle => 3,
+        };
+        let level = u16::try_from(priority.priority())
+            .ok()
+            .filter(|level| *level <= 7);
+        let level =
+            level.ok_or_else(|| Problem::new("/process/ioPriority/priority", "must be 0 to 7"))?;
+        steps.push(ProcessStep::IoPriority(class << 13 | level));
+    }
+    Ok(steps)
+}
+
+fn scheduler_of(scheduler: &Scheduler) -> Result<Scheduling, Problem> {
+    let policy = match scheduler.policy() {
+        LinuxSchedulerPolicy::SchedOther => 0,
+        LinuxSchedulerPolicy::SchedFifo => 1,
+        LinuxSchedulerPolicy::SchedRr => 2,
+        LinuxSchedulerPolicy::SchedBatch => 3,
+        LinuxSchedulerPolicy::SchedIso => 4,
+        LinuxSchedulerPolicy::SchedIdle => 5,
+        LinuxSchedulerPolicy::SchedDeadline => 6,
+    };
+    let flags = scheduler.flags().iter().flatten().map(|flag| match flag {
+        LinuxSchedulerFlag::SchedResetOnFork => 0x01,
+        LinuxSchedulerFlag::SchedFlagReclaim => 0x02,
+        LinuxSchedulerFlag::SchedFlagDLOverrun => 0x04,
+        LinuxSchedulerFlag::SchedFlagKeepPolicy => 0x08,
+        LinuxSchedulerFlag::SchedFlagKeepParams => 0x10,
+        LinuxSchedulerFlag::SchedFlagUtilClampMin => 0x20,
+        LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
+    });
+    let priority = u32::try_from(scheduler.priority().unwrap_or(0))
+        .map_err(|_| Problem::new("/process/scheduler/priority", "must not be negative"))?;
+    Ok(Scheduling {
+        policy,
+        flags: flags.fold(0, |all, flag| all | flag),
+        nice: scheduler.nice().unwrap_or(0),
+        priority,
+        runtime: scheduler.runtime().unwrap_or(0),
+        deadline: scheduler.deadline().unwrap_or(0),
+        period: scheduler.period().unwrap_or(0),
+    })
+}
+
+/// `linux.personality` as a step.
+pub fn personality(spec: &oci_spec::runtime::Spec) -> Option<ProcessStep> {
+    let personality = spec.linux().as_ref()?.personality().as_ref()?;
+    Some(ProcessStep::Personality(match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    }))
+}
+
+/// The five sets, one bit per capability. What is absent is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sets {
+    bounding: u64,
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
+    ambient: u64,
+}
+
+impl Sets {
+    fn step(&self) -> ProcessStep {
+        ProcessStep::Capabilities {
+            effective: self.effective,
+            permitted: self.permitted,
+            inheritable: self.inheritable,
+            ambient: self.ambient,
+        }
+    }
+}
+
+/// Reads `process.capabilities`. Absent means none, in all five sets; nothing
+/// is derived from another set (CVE-2022-29162 class).
+fn capabilities(listed: Option<&LinuxCapabilities>, available: u64) -> (Sets, Vec<String>) {
+    let Some(listed) = listed else {
+        return (Sets::default(), Vec::new());
+    };
+    let wanted = Sets {
+        bounding: bits(listed.bounding().as_ref()),
+        effective: bits(listed.effective().as_ref()),
+        permitted: bits(listed.permitted().as_ref()),
+        inheritable: bits(listed.inheritable().as_ref()),
+        ambient: bits(listed.ambient().as_ref()),
+    };
+    let lacking = (wanted.bounding | wanted.effective | wanted.permitted) & !available;
+    let mut warnings = Vec::new();
+    if lacking != 0 {
+        warnings.push(format!(
+            "capabilities that the caller itself does not have are left out: {}",
+            capability_names(lacking)
+        ));
+    }
+    let permitted = wanted.permitted & available;
+    let inheritable = wanted.inheritable & available;
+    let sets = Sets {
+        bounding: wanted.bounding & available,
+        effective: wanted.effective & permitted,
+        permitted,
+        inheritable,
+        // The kernel refuses an ambient capability that is not both.
+        ambient: wanted.ambient & permitted & inheritable,
+    };
+    (sets, warnings)
+}
+
+fn bits(set: Option<&Capabilities>) -> u64 {
+    set.into_iter().flatten().fold(0, |bits, capability| {
+        let known: Result<caps::Capability, _> = format!("CAP_{capability}").parse();
+        bits | known.map_or(0, |known| known.bitmask())
+    })
+}
+
+/// The names of the capabilities in a set.
+pub(crate) fn capability_names(set: u64) -> String {
+    if set == 0 {
+        return "none".into();
+    }
+    let mut known: Vec<_> = caps::all().into_iter().collect();
+    known.sort_by_key(caps::Capability::index);
+    let names: Vec<_> = known
+        .iter()
+        .filter(|capability| set & capability.bitmask() != 0)
+        .map(ToString::to_string)
+        .collect();
+    names.join(" ")
+}
+
+/// What the last phase is made of.
+#[derive(Debug)]
+pub struct Ending {
+    /// Wait for `start`.
+    pub park: bool,
+    /// startContainer hooks.
+    pub hooks: Vec<HookStep>,
+    /// Descriptors from this number on are closed.
+    pub first_closed: i32,
+    /// The seccomp filter.
+    pub filter: Option<FilterStep>,
+    /// AppArmor and SELinux labels.
+    pub labels: Vec<LabelStep>,
+}
+
+/// Plans the last phase, and moves out of `process_steps` what must wait for it.
+///
+/// With no_new_privs the filter comes last, so it need not allow what the
+/// runtime itself still calls. Without, loading needs CAP_SYS_ADMIN: the
+/// process keeps that one capability until the filter is in force.
+pub fn ending(
+    ending: Ending,
+    process_steps: &mut Vec<ProcessStep>,
+    program: &str,
+) -> Vec<ExecStep> {
+    let mut steps = Vec::new();
+    if ending.park {
+        steps.push(ExecStep::Park);
+    }
+    steps.extend(ending.hooks.into_iter().map(ExecStep::Hook));
+    steps.extend(ending.labels.into_iter().map(ExecStep::Label));
+    steps.push(ExecStep::CloseDescriptors(ending.first_closed));
+    if let Some(filter) = ending.filter {
+        let with_nnp = process_steps.contains(&ProcessStep::NoNewPrivileges);
+        let late = if with_nnp {
+            None
+        } else {
+            keep_admin(process_steps)
+        };
+        steps.push(ExecStep::Seccomp(filter));
+        steps.extend(late.map(ExecStep::Process));
+    }
+    steps.push(ExecStep::Execute(program.to_owned()));
+    steps
+}
+
+/// Adds CAP_SYS_ADMIN to the capability step and gives back the step as it was.
+fn keep_admin(steps: &mut [ProcessStep]) -> Option<ProcessStep> {
+    let admin = caps::Capability::CAP_SYS_ADMIN.bitmask();
+    let step = steps
+        .iter_mut()
+        .find(|step| matches!(step, ProcessStep::Capabilities { .. }))?;
+    let final_step = step.clone();
+    let ProcessStep::Capabilities {
+        effective,
+        permitted,
+        ..
+    } = step
+    else {
+        return None;
+    };
+    if *effective & admin != 0 {
+        return None;
+    }
+    *effective |= admin;
+    *permitted |= admin;
+    Some(final_step)
+}
+
+/// Labels that the configuration asks for.
+pub fn labels(process: &Process) -> Result<Vec<LabelStep>, Problem> {
+    let mut labels = Vec::new();
+    if let Some(profile) = process
+        .apparmor_profile()
+        .as_deref()
+        .filter(|p| !p.is_empty())
+    {
+        let value = c_string(format!("exec {profile}"), "/process/apparmorProfile")?;
+        let files = vec![
+            c"self/attr/apparmor/exec".to_owned(),
+            c"self/attr/exec".to_owned(),
+        ];
+        labels.push(LabelStep {
+            module: "AppArmor",
+            files,
+            value,
+        });
+    }
+    if let Some(label) = process.selinux_label().as_deref().filter(|l| !l.is_empty()) {
+        let value = c_string(label, "/process/selinuxLabel")?;
+        labels.push(LabelStep {
+            module: "SELinux",
+            files: vec![c"self/attr/exec".to_owned()],
+            value,
+        });
+    }
+    Ok(labels)
+}
+
+/// The program, with the environment as the container will see it.
+///
+/// Of a name given twice the last value counts. PATH is the container's own:
+/// the runtime's must not decide what is executed.
+pub fn program(process: &Process, extra: &[String]) -> Result<Program, Problem> {
+    let arguments = process.args().clone().unwrap_or_default();
+    let mut environment: Vec<String> = Vec::new();
+    for entry in process.env().iter().flatten().chain(extra) {
+        let name = entry.split('=').next().unwrap_or_default();
+        environment.retain(|kept| kept.split('=').next() != Some(name));
+        environment.push(entry.clone());
+    }
+    let path = environment
+        .iter()
+        .find_map(|entry| entry.strip_prefix("PATH="));
+    let candidates = candidates(arguments.first().map_or("", String::as_str), path);
+    let c_strings = |list: Vec<String>, at: &str| -> Result<Vec<CString>, Problem> {
+        list.into_iter()
+            .enumerate()
+            .map(|(i, text)| c_string(text, &format!("{at}/{i}")))
+            .collect()
+    };
+    Ok(Program {
+        candidates: c_strings(candidates, "/process/args")?,
+        arguments: c_strings(arguments, "/process/args")?,
+        environment: c_strings(environment, "/process/env")?,
+    })
+}
+
+/// Where to look for a program, as execvp(3) does but never in the working directory.
+fn candidates(name: &str, path: Option<&str>) -> Vec<String> {
+    if name.contains('/') {
+        return vec![name.to_owned()];
+    }
+    path.unwrap_or_default()
+        .split(':')
+        .filter(|directory| directory.starts_with('/'))
+        .map(|directory| format!("{}/{name}", directory.trim_end_matches('/')))
+        .collect()
+}
+
+/// A list of CPUs such as `0-3,7` as a mask.
+pub fn affinity(list: &str, at: &str) -> Result<Affinity, Problem> {
+    let wrong = || Problem::new(at, format!("{list:?} is not a list of CPUs such as 0-3,7"));
+    let mut mask: Vec<u64> = Vec::new();
+    for part in list
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.trim().parse().map_err(|_| wrong())?;
+        let last: usize = last.trim().parse().map_err(|_| wrong())?;
+        // CONFIG_NR_CPUS is at most 8192 on the architectures supported.
+        if first > last || last >= 8192 {
+            return Err(wrong());
+        }
+        mask.resize(mask.len().max(last / 64 + 1), 0);
+        (first..=last).for_each(|cpu| mask[cpu / 64] |= 1 << (cpu % 64));
+    }
+    if mask.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(Affinity {
+            list: list.to_owned(),
+            mask,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_for_in_absolute_directories_only() {
+        assert_eq!(
+            candidates("sh", Some("/bin:.::relative:/usr/bin/")),
+            ["/bin/sh", "/usr/bin/sh"]
+        );
+        assert_eq!(candidates("./sh", Some("/bin")), ["./sh"]);
+        assert!(candidates("sh", None).is_empty());
+    }
+
+    #[test]
+    fn cpu_lists_become_masks() {
+        assert_eq!(affinity("0-1,3", "").unwrap().mask, [0b1011]);
+        assert_eq!(affinity("64", "").unwrap().mask, [0, 1]);
+        for bad in ["", "x", "3-1", "8192", "-1"] {
+            assert!(affinity(bad, "").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn absent_capabilities_are_none_and_ambient_needs_both() {
+        assert_eq!(capabilities(None, u64::MAX).0, Sets::default());
+        let listed: LinuxCapabilities = serde_json::from_str(
+            r#"{"permitted":["CAP_KILL"],"ambient":["CAP_KILL"],"bounding":["CAP_KILL"]}"#,
+        )
+        .unwrap();
+        let (sets, _) = capabilities(Some(&listed), u64::MAX);
+        assert_eq!(
+            (sets.permitted, sets.ambient, sets.inheritable),
+            (1 << 5, 0, 0)
+        );
+        let (sets, warnings) = capabilities(Some(&listed), 0);
+        assert_eq!(sets, Sets::default());
+        assert!(warnings[0].contains("CAP_KILL"), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_counts() {
+        let process: Process = serde_json::from_str(
+            r#"{"cwd":"/","user":{"uid":0,"gid":0},"args":["a"],"env":["A=1","B=2","A=3"]}"#,
+        )
+        .unwrap();
+        let program = program(&process, &[]).unwrap();
+        assert_eq!(program.environment, [c"B=2".to_owned(), c"A=3".to_owned()]);
+    }
+
+    #[test]
+    fn without_no_new_privs_the_filter_comes_before_the_last_capabilities() {
+        let filter = FilterStep {
+            summary: "f".into(),
+            instructions: vec![],
+            flags: 0,
+        };
+        let caps = ProcessStep::Capabilities {
+            effective: 1,
+            permitted: 1,
+            inheritable: 0,
+            ambient: 0,
+        };
+        let mut steps = vec![caps.clone()];
+        let plan = Ending {
+            park: true,
+            hooks: vec![],
+            first_closed: 3,
+            filter: Some(filter),
+            labels: vec![],
+        };
+        let exec = ending(plan, &mut steps, "p");
+        assert!(matches!(exec[2], ExecStep::Seccomp(_)));
+        assert_eq!(exec[3], ExecStep::Process(caps));
+        assert!(matches!(
+            steps[0],
+            ProcessStep::Capabilities {
+                effective: 0x0020_0001,
+                ..
+            }
+        ));
+    }
+}

@@ -1,0 +1,486 @@
+//! The steps of a plan and what they are called.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+
+use super::BindSource;
+use super::mounts::MountStep;
+
+/// Entering namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnterStep {
+    /// Write `/proc/self/oom_score_adj`, while the file still belongs to the caller.
+    OomScoreAdj(CString),
+    /// Pin the process to CPUs before it enters the container's cgroup.
+    Affinity(Affinity),
+    /// Join a namespace by its file; the index counts the plan's paths.
+    Join(usize, super::enter::Kind),
+    /// Join several namespaces of the container's first process.
+    JoinProcess(u64),
+    /// Make a user namespace after others were joined.
+    NewUserNamespace,
+    /// Wait until the runtime has written the id maps.
+    IdMaps,
+    /// Make a time namespace for children and write its offsets.
+    TimeOffsets(CString),
+    /// Not dumpable: nobody inside can trace it or follow its /proc links.
+    Hide,
+    /// Wait until the runtime has run the prestart and createRuntime hooks.
+    RuntimeHooks,
+    /// A new cgroup namespace, now that the process is in its cgroup.
+    NewCgroupNamespace,
+}
+
+/// A set of CPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// As written in the configuration.
+    pub list: String,
+    /// Bit n is CPU n.
+    pub mask: Vec<u64>,
+}
+
+impl fmt::Display for EnterStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EnterStep::OomScoreAdj(score) => write!(f, "set oom_score_adj to {}", Text(score)),
+            EnterStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
+            EnterStep::Join(_, kind) => {
+                write!(f, "join the {} namespace given by path", kind.name())
+            }
+            EnterStep::JoinProcess(flags) => {
+                write!(
+                    f,
+                    "join the container's namespaces: {}",
+                    super::enter::names(*flags)
+                )
+            }
+            EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
+            EnterStep::IdMaps => f.write_str("wait for the id maps"),
+            EnterStep::TimeOffsets(text) => {
+                write!(
+                    f,
+                    "make a time namespace with offsets: {}",
+                    Text(text).to_string().trim_end().replace('\n', ", ")
+                )
+            }
+            EnterStep::Hide => f.write_str("become undumpable"),
+            EnterStep::RuntimeHooks => f.write_str("wait for the prestart and createRuntime hooks"),
+            EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
+        }
+    }
+}
+
+/// Building the root file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootStep {
+    /// Change the propagation of every mount of the host's tree, in this namespace only.
+    Propagation(u64),
+    /// Make one mount of the host's tree private, in this namespace only: the
+    /// one the root file system is on.
+    PrivateParent(CString),
+    /// Open every bind source that the child opens itself.
+    OpenSources,
+    /// Attach a copy of the root file system's mount onto itself.
+    AttachRoot {
+        /// The root file system on the host.
+        path: CString,
+    },
+    /// Become the container's user and group 0.
+    BecomeRoot,
+    /// One of `mounts`.
+    Mount(MountStep),
+    /// A device node.
+    Device(DeviceStep),
+    /// A symbolic link below `/dev`.
+    Link {
+        /// What it points to.
+        target: CString,
+        /// Its directory in the container.
+        directory: CString,
+        /// Its name.
+        name: CString,
+        /// Take the place of what is there.
+        replace: bool,
+    },
+    /// Open a pseudoterminal and bind it on `/dev/console`.
+    Console {
+        /// Rows and columns.
+        size: Option<(u16, u16)>,
+        /// Who owns the terminal.
+        uid: u32,
+    },
+    /// Open a pseudoterminal of the container's devpts, for one more process.
+    Terminal {
+        /// Rows and columns.
+        size: Option<(u16, u16)>,
+        /// Who owns the terminal.
+        uid: u32,
+    },
+    /// A createContainer hook.
+    Hook(HookStep),
+    /// Write a sysctl.
+    Sysctl {
+        /// Below /proc: `sys/net/ipv4/ip_forward`.
+        file: CString,
+        /// The value.
+        value: CString,
+    },
+    /// Cover a path with nothing.
+    Mask(CString),
+    /// Make a path read-only, with all mounted below it.
+    ReadonlyPath(CString),
+    /// Make the root mount read-only.
+    ReadonlyRoot,
+    /// Make the new root `/` and drop the old one.
+    Pivot,
+    /// The same without pivot_root(2), for a root on a ramfs.
+    MoveRoot,
+    /// Change the propagation of the container's root mount.
+    RootPropagation(u64),
+}
+
+/// A device node to make or bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceStep {
+    /// Its path in the container.
+    pub path: CString,
+    /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`, with permission bits.
+    pub mode: u32,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Its owner in the container.
+    pub uid: u32,
+    /// Its group in the container.
+    pub gid: u32,
+    /// Bind the host's node instead of making one: mknod(2) is refused in a user namespace.
+    pub bind: bool,
+}
+
+/// A hook that the child runs inside the container's namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookStep {
+    /// Which list and place: `createContainer hook 0`.
+    pub which: String,
+    /// The program.
+    pub path: CString,
+    /// Its arguments.
+    pub arguments: Vec<CString>,
+    /// Its environment: only what is given.
+    pub environment: Vec<CString>,
+    /// Seconds until it is killed.
+    pub timeout: Option<i64>,
+    /// The container's state as JSON, up to the pid and after it.
+    pub state: (Vec<u8>, Vec<u8>),
+}
+
+impl RootStep {
+    /// The step in one line.
+    pub fn describe(&self, sources: &[BindSource]) -> String {
+        match self {
+            RootStep::Propagation(flags) => {
+                format!(
+                    "make all mounts {}",
+                    super::mounts::propagation_name(*flags)
+                )
+            }
+            RootStep::PrivateParent(path) => format!("make the mount {} private", Text(path)),
+            RootStep::OpenSources => "open the sources of bind mounts".into(),
+            RootStep::AttachRoot { path } => format!("attach the root file system {}", Text(path)),
+            RootStep::BecomeRoot => "become user 0 and group 0 of the user namespace".into(),
+            RootStep::Mount(mount) => mount.describe(sources),
+            RootStep::Device(device) => device.to_string(),
+            RootStep::Link {
+                target,
+                directory,
+                name,
+                ..
+            } => {
+                format!(
+                    "link {}/{} to {}",
+                    Text(directory),
+                    Text(name),
+                    Text(target)
+                )
+            }
+            RootStep::Console { size, .. } => match size {
+                Some((rows, columns)) => {
+                    format!("open a terminal of {rows} rows and {columns} columns as /dev/console")
+                }
+                None => "open a terminal as /dev/console".into(),
+            },
+            RootStep::Terminal { .. } => "open a terminal".into(),
+            RootStep::Hook(hook) => hook.to_string(),
+            RootStep::Sysctl { file, value } => {
+                format!("write {} to /proc/{}", Text(value), Text(file))
+            }
+            RootStep::Mask(path) => format!("mask {}", Text(path)),
+            RootStep::ReadonlyPath(path) => format!("make {} read-only", Text(path)),
+            RootStep::ReadonlyRoot => "make the root mount read-only".into(),
+            RootStep::Pivot => "pivot to the new root and detach the old one".into(),
+            RootStep::MoveRoot => "move the new root to / without pivot_root".into(),
+            RootStep::RootPropagation(flags) => {
+                format!(
+                    "make the root mount {}",
+                    super::mounts::propagation_name(*flags)
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = Text(&self.path);
+        if self.bind {
+            return write!(f, "bind the host's {path}");
+        }
+        let kind = match self.mode & libc::S_IFMT {
+            libc::S_IFBLK => "block device",
+            libc::S_IFIFO => "fifo",
+            _ => "character device",
+        };
+        write!(
+            f,
+            "make {kind} {path} {}:{} (mode={:o},uid={},gid={})",
+            self.major,
+            self.minor,
+            self.mode & 0o7777,
+            self.uid,
+            self.gid
+        )
+    }
+}
+
+impl fmt::Display for HookStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {} ({})", self.which, Text(&self.path))
+    }
+}
+
+/// The process's own properties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessStep {
+    /// A new session: no controlling terminal is shared.
+    Session,
+    /// A new session keyring of this name.
+    Keyring(CString),
+    /// Make the console the session's terminal and descriptors 0, 1 and 2.
+    Terminal,
+    /// Let the user open /dev/stdout again when it is a pipe of the caller.
+    StdioOwner(u32),
+    /// Bring the loopback device up.
+    LoopbackUp,
+    /// The name of the host.
+    Hostname(CString),
+    /// The name of the NIS domain.
+    Domainname(CString),
+    /// One resource limit.
+    Rlimit {
+        /// `RLIMIT_*` as the configuration spells it.
+        name: &'static str,
+        /// Its number.
+        resource: u32,
+        /// The soft limit.
+        soft: u64,
+        /// The hard limit.
+        hard: u64,
+    },
+    /// Scheduling policy.
+    Scheduler(crate::plan::process::Scheduling),
+    /// Class and level of I/O priority, as ioprio_set(2) takes it.
+    IoPriority(u16),
+    /// Execution domain.
+    Personality(u64),
+    /// File mode creation mask.
+    Umask(u32),
+    /// Working directory, as the container's root; left to the user where root may not.
+    Cwd(CString),
+    /// Working directory, as the user, if root could not enter it.
+    CwdAsUser(CString),
+    /// Capabilities the bounding set keeps.
+    Bounding(u64),
+    /// Supplementary groups.
+    Groups(Vec<u32>),
+    /// Group id.
+    Gid(u32),
+    /// User id; capabilities survive it until they are set.
+    Uid(u32),
+    /// Effective, permitted, inheritable and ambient capabilities.
+    Capabilities {
+        /// Effective set.
+        effective: u64,
+        /// Permitted set.
+        permitted: u64,
+        /// Inheritable set.
+        inheritable: u64,
+        /// Ambient set.
+        ambient: u64,
+    },
+    /// Exec never raises privileges.
+    NoNewPrivileges,
+    /// Look for the program now, so that a missing one fails `create`.
+    FindProgram,
+    /// Pin the process to CPUs.
+    Affinity(Affinity),
+}
+
+impl fmt::Display for ProcessStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use super::process::{capability_names, limit_text};
+        match self {
+            ProcessStep::Session => f.write_str("start a new session"),
+            ProcessStep::Keyring(name) => write!(f, "join a new session keyring {}", Text(name)),
+            ProcessStep::Terminal => f.write_str("make the console the controlling terminal"),
+            ProcessStep::StdioOwner(uid) => {
+                write!(f, "give pipes on descriptors 0 to 2 to user {uid}")
+            }
+            ProcessStep::LoopbackUp => f.write_str("bring the loopback device up"),
+            ProcessStep::Hostname(name) => write!(f, "set the host name to {}", Text(name)),
+            ProcessStep::Domainname(name) => write!(f, "set the domain name to {}", Text(name)),
+            ProcessStep::Rlimit {
+                name, soft, hard, ..
+            } => {
+                write!(
+                    f,
+                    "set {name} to {}:{}",
+                    limit_text(*soft),
+                    limit_text(*hard)
+                )
+            }
+            ProcessStep::Scheduler(scheduling) => write!(f, "set the scheduler: {scheduling}"),
+            ProcessStep::IoPriority(priority) => {
+                write!(
+                    f,
+                    "set the I/O priority to class {}, level {}",
+                    priority >> 13,
+                    priority & 7
+                )
+            }
+            ProcessStep::Personality(domain) => write!(f, "set the personality to {domain:#x}"),
+            ProcessStep::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
+            ProcessStep::Cwd(path) => write!(f, "change to directory {}", Text(path)),
+            ProcessStep::CwdAsUser(path) => {
+                write!(
+                    f,
+                    "change to directory {} as the user, if not there yet",
+                    Text(path)
+                )
+            }
+            ProcessStep::Bounding(set) => {
+                write!(f, "bound capabilities to {}", capability_names(*set))
+            }
+            ProcessStep::Groups(groups) => write!(f, "set supplementary groups to {groups:?}"),
+            ProcessStep::Gid(gid) => write!(f, "become group {gid}"),
+            ProcessStep::Uid(uid) => write!(f, "become user {uid}"),
+            ProcessStep::Capabilities {
+                effective,
+                permitted,
+                inheritable,
+                ambient,
+            } => write!(
+                f,
+                "set capabilities: effective {}, permitted {}, inheritable {}, ambient {}",
+                capability_names(*effective),
+                capability_names(*permitted),
+                capability_names(*inheritable),
+                capability_names(*ambient)
+            ),
+            ProcessStep::NoNewPrivileges => f.write_str("set no_new_privs"),
+            ProcessStep::FindProgram => f.write_str("find the program"),
+            ProcessStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
+        }
+    }
+}
+
+/// What remains after `start`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExecStep {
+    /// Tell the runtime that the container is created and wait for `start`.
+    Park,
+    /// A startContainer hook.
+    Hook(HookStep),
+    /// Close every descriptor from this number on, so that no path can lead
+    /// through one to the host (CVE-2024-21626).
+    CloseDescriptors(i32),
+    /// Label the next exec.
+    Label(LabelStep),
+    /// Load the seccomp filter.
+    Seccomp(FilterStep),
+    /// A property that the filter had to be loaded before.
+    Process(ProcessStep),
+    /// Become the program.
+    Execute(String),
+}
+
+/// An LSM label for the next exec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelStep {
+    /// Which module: `AppArmor` or `SELinux`.
+    pub module: &'static str,
+    /// Files below /proc/self to try in order.
+    pub files: Vec<CString>,
+    /// What is written.
+    pub value: CString,
+}
+
+/// A filter, ready to load.
+#[derive(Clone)]
+pub struct FilterStep {
+    /// What it is, in words.
+    pub summary: String,
+    /// The program.
+    pub instructions: Vec<libc::sock_filter>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u32,
+}
+
+impl fmt::Debug for FilterStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.summary)
+    }
+}
+
+impl PartialEq for FilterStep {
+    fn eq(&self, other: &Self) -> bool {
+        let key = |filter: &libc::sock_filter| (filter.code, filter.jt, filter.jf, filter.k);
+        self.flags == other.flags
+            && self
+                .instructions
+                .iter()
+                .map(key)
+                .eq(other.instructions.iter().map(key))
+    }
+}
+
+impl fmt::Display for ExecStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExecStep::Park => f.write_str("wait for start"),
+            ExecStep::Hook(hook) => hook.fmt(f),
+            ExecStep::CloseDescriptors(first) => write!(f, "close descriptors from {first} on"),
+            ExecStep::Label(label) => {
+                write!(
+                    f,
+                    "label the program for {}: {}",
+                    label.module,
+                    Text(&label.value)
+                )
+            }
+            ExecStep::Seccomp(filter) => write!(f, "load {}", filter.summary),
+            ExecStep::Process(step) => step.fmt(f),
+            ExecStep::Execute(program) => write!(f, "execute {program}"),
+        }
+    }
+}
+
+/// A C string as a person reads it.
+pub(crate) struct Text<'a>(pub(crate) &'a CStr);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.to_string_lossy().escape_debug())
+    }
+}
