@@ -227,15 +227,20 @@ fn failing_start_hook(test: &Test) {
     container.end();
 }
 
-/// Since 1.3.0 of the specification a failing poststart hook ends the container.
+/// Since 1.3.0 of the specification a failing poststart hook ends the container
+/// and destroys it.
 fn failing_poststart_kills(test: &Test) {
     let file = record_file(test, "record");
     let failing = hook(test, &["hook", &file.to_string_lossy(), "7"]);
     let bundle = add(Bundle::new(test).args(&["sleep"]), "poststart", failing);
     let container = bundle.create();
-    bundle.on(&["start"]).output().code(1).says(&["poststart"]);
-    container.wait_status("stopped");
-    container.end();
+    let pid = container.pid();
+    let output = bundle.on(&["start"]).output().code(1);
+    output.says(&["poststart"]);
+    let alive = fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok();
+    assert!(!alive, "the container runs on");
+    drop(container);
+    bundle.assert_nothing_left();
 }
 
 fn failing_poststop_warns(test: &Test) {
