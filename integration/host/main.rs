@@ -1,2 +1,113 @@
+//! capsid from outside and inside: real containers on this machine's kernel,
+//! as root and as ordinary users.
 //!
-fn main() {}
+//! What this machine cannot host is reported as ignored, with the reason, and
+//! never as passed. `CAPSID_TEST_NO_SKIP=1` turns such reasons into failures,
+//! but for the keys listed in `CAPSID_TEST_ALLOW_SKIP` (comma-separated).
+//! `CAPSID_TEST_BIN` names another runtime to hold against the same contract,
+//! `CAPSID_TEST_KEEP=1` keeps the directories of failed tests.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+mod bad_input;
+mod bad_process;
+mod bundle;
+mod cases;
+mod container;
+mod devices;
+mod escapes;
+mod exec;
+mod hooks;
+mod identity;
+mod kernel_views;
+mod lifecycle;
+mod lists;
+mod machine;
+mod mounts;
+mod namespaces;
+mod passing;
+mod process;
+mod roles;
+mod runtime;
+mod terminal;
+
+use cases::{Case, Skip};
+use machine::Machine;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    // One thread so far: the mount namespace made here is every test's.
+    let machine: &'static Machine = match Machine::prepare(!arguments.list) {
+        Ok(machine) => Box::leak(Box::new(machine)),
+        Err(problem) => {
+            eprintln!("host tests: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = groups()
+        .into_iter()
+        .flat_map(|(group, cases)| cases.into_iter().map(move |case| (group, case)))
+        .flat_map(|(group, case)| {
+            case.roles
+                .iter()
+                .map(move |role| trial(machine, group, case, *role))
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let left = machine.tear_down();
+    for problem in &left {
+        eprintln!("host tests: left behind: {problem}");
+    }
+    if conclusion.has_failed() || !left.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Every group, in the order of the life of a container.
+fn groups() -> Vec<(&'static str, Vec<Case>)> {
+    vec![
+        ("lifecycle", lifecycle::cases()),
+        ("lists", lists::cases()),
+        ("bad_input", bad_input::cases()),
+        ("bad_process", bad_process::cases()),
+        ("process", process::cases()),
+        ("identity", identity::cases()),
+        ("mounts", mounts::cases()),
+        ("kernel_views", kernel_views::cases()),
+        ("hooks", hooks::cases()),
+        ("namespaces", namespaces::cases()),
+        ("devices", devices::cases()),
+        ("terminal", terminal::cases()),
+        ("passing", passing::cases()),
+        ("exec", exec::cases()),
+        ("escapes", escapes::cases()),
+    ]
+}
+
+fn trial(machine: &'static Machine, group: &str, case: Case, role: roles::Role) -> Trial {
+    let name = format!("{}::{group}::{}", role.name(), case.name);
+    let full = name.clone();
+    Trial::ignorable_test(name, move || {
+        if let Some(skip) = machine.cannot(role, case.needs) {
+            return skipped(&skip);
+        }
+        let test = roles::Test::new(machine, role, &full);
+        (case.run)(&test);
+        Ok(Completion::Completed)
+    })
+}
+
+fn skipped(skip: &Skip) -> Result<Completion, Failed> {
+    let strict = std::env::var("CAPSID_TEST_NO_SKIP").is_ok_and(|value| value == "1");
+    let allowed = std::env::var("CAPSID_TEST_ALLOW_SKIP").unwrap_or_default();
+    if strict && !allowed.split(',').any(|key| key == skip.key) {
+        return Err(format!("may not be skipped here: {}: {}", skip.key, skip.reason).into());
+    }
+    Ok(Completion::ignored_with(format!(
+        "{}: {}",
+        skip.key, skip.reason
+    )))
+}

@@ -1,2 +1,81 @@
+//! probe: what a process inside a container sees and may do.
 //!
-fn main() {}
+//! Tests run it as the container's program, as a hook, and, for the parts that
+//! need raw descriptors (console sockets, terminals), on the host side. It
+//! prints facts and error names; judging them is left to the tests.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+mod act;
+mod outside;
+mod raw;
+mod report;
+mod view;
+
+const USAGE: &str = "usage: probe COMMAND [ARGS]
+in a container:
+  report [--sysctl KEY]... [--dev PATH]... [--peek PATH]...
+  exit N | signal NAME | fault | sleep [SECONDS] | sleep-trap
+  cat FILE | write FILE TEXT | stat FILE | ls DIR | mkdir DIR | mknod PATH b|c|p MAJOR MINOR
+  syscall NAME [ARG]... | fork N | listen | console | notify TEXT | try-open FILE | env NAME
+as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
+on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
+             pty ROWSxCOLS [--input TEXT] [--resize ROWSxCOLS] -- COMMAND [ARGS]
+             notify-listen SOCKET";
+
+fn main() -> ExitCode {
+    let argv: Vec<String> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    let words: Vec<&str> = argv.iter().skip(1).map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        [] => Err(USAGE.to_owned()),
+        [command, rest @ ..] => dispatch(command, rest),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(message) => {
+            // Nothing can be done about an unwritable standard error.
+            let _ = writeln!(std::io::stderr(), "probe: {message}");
+            ExitCode::from(99)
+        }
+    }
+}
+
+/// What every command returns: an exit code, or why it could not try.
+type Outcome = Result<ExitCode, String>;
+
+fn dispatch(command: &str, rest: &[&str]) -> Outcome {
+    match (command, rest) {
+        ("report", options) => report::print(options),
+        ("exit", [code]) => Ok(ExitCode::from(act::number::<u8>(code)?)),
+        ("signal", [name]) => act::signal_self(name),
+        ("fault", []) => raw::fault(),
+        ("sleep", []) => act::sleep(3600),
+        ("sleep", [seconds]) => act::sleep(act::number(seconds)?),
+        ("sleep-trap", []) => act::sleep_trap(),
+        ("cat", [file]) => act::cat(file),
+        ("write", [file, text]) => act::write(file, text),
+        ("stat", [file]) => act::stat(file),
+        ("ls", [dir]) => act::list(dir),
+        ("try-open", [file]) => act::try_open(file),
+        ("env", [name]) => act::env(name),
+        ("mkdir", [dir]) => act::named(std::fs::create_dir(dir)),
+        ("mknod", [path, kind, major, minor]) => act::mknod(path, kind, major, minor),
+        ("mount-tmpfs", [dir]) => act::mount_tmpfs(dir),
+        ("syscall", [name, args @ ..]) => act::syscall(name, args),
+        ("fork", [count]) => act::fork(act::number(count)?),
+        ("hook", [file]) => act::hook(file, "0", "0"),
+        ("hook", [file, code]) => act::hook(file, code, "0"),
+        ("hook", [file, code, seconds]) => act::hook(file, code, seconds),
+        ("listen", []) => act::listen(),
+        ("notify", [text]) => act::notify(text),
+        ("console", []) => act::console(),
+        ("receive", [socket, options @ ..]) => outside::receive(socket, options),
+        ("notify-listen", [socket]) => outside::notify_listen(socket),
+        ("pty", [size, options @ ..]) => outside::pty(size, options),
+        ("pty-child", [command, args @ ..]) => outside::pty_child(command, args),
+        _ => Err(format!("{command} {rest:?}: no such command\n{USAGE}")),
+    }
+}

@@ -1,0 +1,246 @@
+//! /dev: the default nodes, links, configured devices, and what may be opened.
+
+use std::os::unix::fs::FileTypeExt;
+
+use serde_json::{Value, json};
+
+use crate::bundle::Bundle;
+use crate::cases::cases;
+use crate::container::push;
+use crate::roles::Test;
+
+cases! {
+    ALL []: default_nodes, default_links, configured_device, device_outside_dev, device_type_mismatch,
+        fifo_device, wrong_device_type, no_other_nodes, smuggled_node, dev_from_the_host, mknod_is_refused;
+    RANGES []: device_owner_and_mode;
+    ROOT []: device_cgroup_denies;
+}
+
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+fn default_nodes(test: &Test) {
+    let report = Bundle::new(test).report();
+    for (name, major, minor) in NODES {
+        let node = report.member("dev", &format!("/dev/{name}"));
+        assert_eq!(node["type"], "char", "{name}: {node}");
+        assert_eq!(
+            (&node["major"], &node["minor"]),
+            (&json!(major), &json!(minor)),
+            "{name}"
+        );
+        assert_eq!(node["mode"], "0666", "{name}");
+        // There is no controlling terminal to open.
+        assert_eq!(
+            node["open"],
+            if name == "tty" { "ENXIO" } else { "ok" },
+            "{name}"
+        );
+    }
+}
+
+fn default_links(test: &Test) {
+    let report = Bundle::new(test).report();
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        assert_eq!(
+            report.member("dev", &format!("/dev/{name}"))["link"],
+            target,
+            "{name}"
+        );
+    }
+}
+
+fn device(path: &str, kind: &str, major: u32, minor: u32) -> Value {
+    json!({ "path": path, "type": kind, "major": major, "minor": minor, "fileMode": 0o666 })
+}
+
+fn with_device<'t>(test: &'t Test, device: Value) -> Bundle<'t> {
+    Bundle::new(test).edit(|config| push(&mut config["linux"]["devices"], device))
+}
+
+/// Whether the caller's host has such a node that an unprivileged runtime could bind.
+fn host_has(name: &str) -> bool {
+    std::fs::metadata(name).is_ok_and(|meta| meta.file_type().is_char_device())
+}
+
+fn configured_device(test: &Test) {
+    // The same numbers as /dev/zero, so that opening it is allowed everywhere.
+    let report = with_device(test, device("/dev/zero", "c", 1, 5)).report();
+    assert_eq!(report.member("dev", "/dev/zero")["open"], "ok");
+    if host_has("/dev/fuse") {
+        let report = with_device(test, device("/dev/fuse", "c", 10, 229)).report();
+        let node = report.member("dev", "/dev/fuse");
+        assert_eq!(
+            (&node["major"], &node["minor"]),
+            (&json!(10), &json!(229)),
+            "{node}"
+        );
+    }
+}
+
+fn device_outside_dev(test: &Test) {
+    let bundle = with_device(test, device("/run/inner/zero", "c", 1, 5)).writable();
+    let bundle = if test.rootless() {
+        // Without mknod a node is bound from the host, where it has its usual name.
+        with_device(test, device("/dev/zero", "c", 1, 5))
+    } else {
+        bundle
+    };
+    let path = if test.rootless() {
+        "/dev/zero"
+    } else {
+        "/run/inner/zero"
+    };
+    let report = bundle.report_with(&["--dev", path]);
+    let node = report.member("dev", path);
+    assert_eq!(
+        (&node["major"], &node["minor"], &node["type"]),
+        (&json!(1), &json!(5), &json!("char")),
+        "{node}"
+    );
+}
+
+fn device_type_mismatch(test: &Test) {
+    // Something else stands there: an error, not a silent replacement.
+    let bundle = with_device(test, device("/etc/passwd", "c", 1, 5));
+    bundle.run().failure().says(&["/etc/passwd"]);
+    bundle.assert_nothing_left();
+}
+
+fn fifo_device(test: &Test) {
+    let fifo = json!({ "path": "/dev/pipe", "type": "p", "fileMode": 0o600 });
+    let report = with_device(test, fifo).report();
+    let node = report.member("dev", "/dev/pipe");
+    assert_eq!(
+        (&node["type"], &node["mode"]),
+        (&json!("fifo"), &json!("0600")),
+        "{node}"
+    );
+}
+
+fn wrong_device_type(test: &Test) {
+    let bundle = with_device(test, device("/dev/x", "z", 1, 5));
+    bundle.refused(&["/linux/devices/0/type"]);
+}
+
+fn no_other_nodes(test: &Test) {
+    let report = Bundle::new(test).report();
+    let dev = report.at("/dev").as_object().cloned().unwrap_or_default();
+    let extra: Vec<_> = dev
+        .iter()
+        .filter(|(_, node)| node["type"] == "char" || node["type"] == "block")
+        .map(|(path, _)| path.as_str())
+        .filter(|path| {
+            !NODES
+                .iter()
+                .any(|(name, ..)| path.strip_prefix("/dev/") == Some(name))
+        })
+        .filter(|path| *path != "/dev/pts/ptmx")
+        .collect();
+    assert!(extra.is_empty(), "{extra:?}");
+}
+
+/// A node in the image must not open, whoever made it.
+fn smuggled_node(test: &Test) {
+    let bundle = Bundle::new(test).args(&["try-open", "/smuggled"]);
+    let path = bundle.rootfs().join("smuggled");
+    // 1:11 is the kernel's log: readable by root, harmless to read.
+    if test.machine.root && crate::machine::in_path("mknod").is_some() {
+        let made = std::process::Command::new("mknod")
+            .arg(&path)
+            .args(["-m", "666", "c", "1", "11"])
+            .status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let output = bundle.run().code(1);
+        assert!(
+            ["EACCES", "EPERM"].contains(&output.text()),
+            "{}",
+            output.text()
+        );
+    }
+    let dir = test.path("volume");
+    test.make_dir(&dir);
+    if test.machine.root && crate::machine::in_path("mknod").is_some() {
+        let node = dir.join("null");
+        let made = std::process::Command::new("mknod")
+            .arg(&node)
+            .args(["-m", "666", "c", "1", "3"])
+            .status();
+        assert!(made.is_ok_and(|status| status.success()));
+        let volume =
+            json!({ "destination": "/var", "type": "bind", "source": dir, "options": ["bind"] });
+        let output = Bundle::new(test)
+            .mount(volume)
+            .run_probe(&["try-open", "/var/null"])
+            .code(1);
+        assert_eq!(output.text(), "EACCES", "volumes are nodev");
+    }
+}
+
+fn mknod_is_refused(test: &Test) {
+    for (kind, major, minor) in [("b", "8", "0"), ("c", "1", "1"), ("c", "1", "3")] {
+        let bundle = Bundle::new(test)
+            .writable()
+            .args(&["mknod", "/dev/made", kind, major, minor]);
+        let output = bundle.run().code(1);
+        assert_eq!(output.text(), "EPERM", "{kind} {major}:{minor}");
+    }
+}
+
+/// `/dev` bound from the host: nothing in it may be replaced.
+fn dev_from_the_host(test: &Test) {
+    let before = crate::escapes::listing(std::path::Path::new("/dev"));
+    let bundle = Bundle::new(test)
+        .without_mount("/dev")
+        .without_mount("/dev/pts")
+        .without_mount("/dev/shm")
+        .without_mount("/dev/mqueue")
+        .mount(json!({ "destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind", "rslave"] }));
+    bundle.report();
+    assert_eq!(
+        crate::escapes::listing(std::path::Path::new("/dev")),
+        before
+    );
+}
+
+fn device_owner_and_mode(test: &Test) {
+    let mut node =
+        json!({ "path": "/dev/pipe", "type": "p", "fileMode": 0o640, "uid": 1000, "gid": 1001 });
+    let report = with_device(test, node.clone()).report();
+    let seen = report.member("dev", "/dev/pipe");
+    assert_eq!(
+        (&seen["uid"], &seen["gid"], &seen["mode"]),
+        (&json!(1000), &json!(1001), &json!("0640")),
+        "{seen}"
+    );
+    node["fileMode"] = json!(0o10_0640);
+    let output = with_device(test, node).run_probe(&["exit", "0"]);
+    assert!(
+        output.code == 0 || output.stderr.contains("fileMode"),
+        "{output:?}"
+    );
+}
+
+/// GHSA-g54h-m393-cpwq: the list allows, it does not deny; what is not on it stays closed.
+fn device_cgroup_denies(test: &Test) {
+    let bundle = with_device(test, device("/dev/kmsg", "c", 1, 11));
+    let report = bundle.edit(|config| {
+        config["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    });
+    let report = report.report();
+    let open = report.member("dev", "/dev/kmsg")["open"].clone();
+    assert!(open == "EPERM" || open == "EACCES", "{open}");
+    assert_eq!(report.member("dev", "/dev/null")["open"], "ok");
+}

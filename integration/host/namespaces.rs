@@ -1,0 +1,309 @@
+//! Namespaces, id maps, clocks.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::{Value, json};
+
+use crate::bundle::Bundle;
+use crate::cases::cases;
+use crate::roles::{Role, Test};
+
+cases! {
+    ALL []: all_are_new, missing_type_is_inherited, loopback_is_up, time_namespace, time_offsets_without_namespace,
+        cgroup_namespace_hides_the_host, nested_user_namespaces_are_off, sysctl_in_own_network;
+    RANGES []: given_maps, ownership_is_kept;
+    ROOT []: join_by_path, join_pid_namespace, joined_namespace_outlives, root_is_not_host_root;
+    USERS []: join_user_namespace;
+}
+
+fn host(test: &Test) -> Value {
+    test.probe(&["report"]).output().success().json()
+}
+
+fn all_are_new(test: &Test) {
+    let host = host(test);
+    let report = Bundle::new(test).report();
+    for kind in ["pid", "net", "ipc", "uts", "mnt", "cgroup"] {
+        assert_ne!(
+            report.at("/namespaces")[kind],
+            host["namespaces"][kind],
+            "{kind}"
+        );
+    }
+    assert_eq!(report.at("/namespaces")["time"], host["namespaces"]["time"]);
+}
+
+fn missing_type_is_inherited(test: &Test) {
+    let host = host(test);
+    let report = Bundle::new(test)
+        .without_namespace("ipc")
+        .without_mount("/dev/mqueue")
+        .report();
+    assert_eq!(report.at("/namespaces")["ipc"], host["namespaces"]["ipc"]);
+    // sysfs shows the network: with the host's it cannot be mounted afresh without privilege.
+    let bundle = Bundle::new(test)
+        .without_namespace("network")
+        .without_mount("/sys/fs/cgroup")
+        .without_mount("/sys");
+    let report = bundle.report();
+    assert_eq!(report.at("/namespaces")["net"], host["namespaces"]["net"]);
+    let named = Bundle::new(test).without_namespace("uts").edit(|config| {
+        config
+            .as_object_mut()
+            .and_then(|config| config.remove("hostname"));
+    });
+    assert_eq!(named.report().at("/hostname"), &host["hostname"]);
+}
+
+fn loopback_is_up(test: &Test) {
+    Bundle::new(test)
+        .report()
+        .expect("/loopback_up", json!(true));
+}
+
+fn time_namespace(test: &Test) {
+    let host = host(test);
+    let bundle = Bundle::new(test).namespace(json!({ "type": "time" })).edit(|config| {
+        config["linux"]["timeOffsets"] = json!({
+            "monotonic": { "secs": 1_000_000, "nanosecs": 500 }, "boottime": { "secs": 2_000_000, "nanosecs": 0 }
+        });
+    });
+    let report = bundle.report();
+    assert_ne!(report.at("/namespaces")["time"], host["namespaces"]["time"]);
+    for (clock, offset) in [("monotonic", 1_000_000.0), ("boottime", 2_000_000.0)] {
+        let inside = report.0[clock].as_f64().unwrap_or(0.0);
+        let outside = host[clock].as_f64().unwrap_or(0.0);
+        let shift = inside - outside - offset;
+        assert!(
+            (0.0..60.0).contains(&shift),
+            "{clock}: {inside} against {outside}"
+        );
+    }
+}
+
+fn time_offsets_without_namespace(test: &Test) {
+    let bundle = Bundle::new(test).edit(|config| {
+        config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": 10, "nanosecs": 0 } });
+    });
+    bundle.refused(&["timeOffsets"]);
+}
+
+fn cgroup_namespace_hides_the_host(test: &Test) {
+    let report = Bundle::new(test).report();
+    let text = report.at("/cgroup").as_str().unwrap_or_default().to_owned();
+    assert!(text.lines().any(|line| line == "0::/"), "{text}");
+    assert!(
+        !text.contains("capsid-test"),
+        "the host's path is visible: {text}"
+    );
+}
+
+/// 27 of 67 listed kernel escalations begin with a nested user namespace.
+fn nested_user_namespaces_are_off(test: &Test) {
+    let open = json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+    let bundle = Bundle::new(test).edit(|config| config["linux"]["seccomp"] = open);
+    let output = bundle
+        .run_probe(&["syscall", "unshare", "0x10000000"])
+        .code(1);
+    assert!(
+        ["ENOSPC", "EPERM"].contains(&output.text()),
+        "{}",
+        output.text()
+    );
+}
+
+fn sysctl_in_own_network(test: &Test) {
+    let bundle = Bundle::new(test).edit(|config| {
+        config["linux"]["sysctl"] = json!({
+            "net.ipv4.ip_unprivileged_port_start": "80", "net/ipv4/ip_forward": "1", "kernel.shm_rmid_forced": "1"
+        });
+    });
+    let keys = [
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ip_forward",
+        "kernel.shm_rmid_forced",
+    ];
+    let options: Vec<&str> = keys.iter().flat_map(|key| ["--sysctl", *key]).collect();
+    let report = bundle.report_with(&options);
+    for (key, value) in keys.iter().zip(["80", "1", "1"]) {
+        assert_eq!(report.member("sysctl", key), value, "{key}");
+    }
+}
+
+fn given_maps(test: &Test) {
+    let (uids, gids) = (
+        json!([{ "containerID": 0, "hostID": 1_000_000, "size": 1000 }, { "containerID": 1000, "hostID": 1_001_000, "size": 500 }]),
+        json!([{ "containerID": 0, "hostID": 1_000_100, "size": 2000 }]),
+    );
+    let bundle = Bundle::new(test)
+        .namespace(json!({ "type": "user" }))
+        .edit(|config| {
+            config["linux"]["uidMappings"] = uids;
+            config["linux"]["gidMappings"] = gids;
+        });
+    // The files are the caller's, who is not in this map: they must be everyone's to read.
+    let report = bundle.report();
+    let words = |text: &Value| -> Vec<String> {
+        text.as_str()
+            .unwrap_or_default()
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    };
+    assert_eq!(
+        words(report.at("/uid_map")),
+        ["0 1000000 1000", "1000 1001000 500"]
+    );
+    assert_eq!(words(report.at("/gid_map")), ["0 1000100 2000"]);
+    report.expect("/uids", json!([0, 0, 0, 0]));
+}
+
+/// The runtime changes no owner in the bundle, whatever it maps.
+fn ownership_is_kept(test: &Test) {
+    let bundle = Bundle::new(test).writable().args(&["exit", "0"]);
+    let owners = || -> Vec<(String, u32, u32)> {
+        let mut all: Vec<_> = fs::read_dir(bundle.rootfs())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                entry.metadata().ok().map(|meta| {
+                    (
+                        entry.file_name().to_string_lossy().into_owned(),
+                        meta.uid(),
+                        meta.gid(),
+                    )
+                })
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let before = owners();
+    bundle.run().success();
+    assert_eq!(owners(), before);
+}
+
+fn join_by_path(test: &Test) {
+    let first = Bundle::new(test).args(&["sleep"]);
+    let owner = first.ready();
+    let inside = owner.exec_report(&[]);
+    let mut second = Bundle::new(test);
+    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+        let path = format!("/proc/{}/ns/{file}", owner.pid());
+        second = second
+            .without_namespace(kind)
+            .namespace(json!({ "type": kind, "path": path }));
+    }
+    let second = second.edit(|config| {
+        config
+            .as_object_mut()
+            .and_then(|config| config.remove("hostname"));
+    });
+    let report = second.report();
+    for kind in ["net", "ipc", "uts"] {
+        assert_eq!(
+            report.at("/namespaces")[kind],
+            inside.at("/namespaces")[kind],
+            "{kind}"
+        );
+    }
+    report.expect("/hostname", json!("capsid-test"));
+    owner.end();
+}
+
+fn join_pid_namespace(test: &Test) {
+    let first = Bundle::new(test).args(&["sleep"]);
+    let owner = first.ready();
+    let path = format!("/proc/{}/ns/pid", owner.pid());
+    let second = Bundle::new(test)
+        .without_namespace("pid")
+        .namespace(json!({ "type": "pid", "path": path }));
+    let second = second.args(&["sleep"]);
+    let member = second.ready();
+    let inside = owner.exec(&[], &["ls", "/proc"]).success().json();
+    let pids = inside
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .filter(|name| name.chars().all(|c| c.is_ascii_digit()))
+        .count();
+    // The first one, the joined one, and the one that lists.
+    assert_eq!(pids, 3, "{inside}");
+    assert_ne!(member.pid(), owner.pid());
+    member.kill("KILL");
+    member.wait_status("stopped");
+    assert_eq!(
+        owner.status(),
+        "running",
+        "the owner of the namespace died with its guest"
+    );
+    member.end();
+    owner.end();
+}
+
+fn joined_namespace_outlives(test: &Test) {
+    let first = Bundle::new(test).args(&["sleep"]);
+    let owner = first.ready();
+    let path = format!("/proc/{}/ns/net", owner.pid());
+    let second = Bundle::new(test)
+        .without_namespace("network")
+        .namespace(json!({ "type": "network", "path": path }));
+    second.args(&["exit", "0"]).run().success();
+    owner.exec_report(&[]).expect("/loopback_up", json!(true));
+    owner.end();
+}
+
+/// With host 0 mapped, core_pattern stays writable from inside.
+fn root_is_not_host_root(test: &Test) {
+    let report = Bundle::new(test).report();
+    report.expect("/uids", json!([0, 0, 0, 0]));
+    let map = report
+        .at("/uid_map")
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let second = map.split_whitespace().nth(1);
+    assert!(
+        second.is_some_and(|start| start != "0"),
+        "container root is host root: {map}"
+    );
+    let bundle = Bundle::new(test).args(&["sleep"]);
+    let container = bundle.ready();
+    let owner = fs::metadata(format!("/proc/{}", container.pid())).map_or(0, |meta| meta.uid());
+    assert_ne!(owner, 0, "the process is root's on the host");
+    container.end();
+}
+
+fn join_user_namespace(test: &Test) {
+    let first = Bundle::new(test).args(&["sleep"]);
+    let owner = first.ready();
+    let pid = owner.pid();
+    let inside = owner.exec_report(&[]);
+    let mut second = Bundle::new(test)
+        .without_namespace("user")
+        .without_namespace("network");
+    second = second.edit(|config| {
+        if let Some(linux) = config["linux"].as_object_mut() {
+            linux.remove("uidMappings");
+            linux.remove("gidMappings");
+        }
+    });
+    let second = second
+        .namespace(json!({ "type": "user", "path": format!("/proc/{pid}/ns/user") }))
+        .namespace(json!({ "type": "network", "path": format!("/proc/{pid}/ns/net") }));
+    let report = second.report();
+    for kind in ["user", "net"] {
+        assert_eq!(
+            report.at("/namespaces")[kind],
+            inside.at("/namespaces")[kind],
+            "{kind}"
+        );
+    }
+    if test.role == Role::Single {
+        report.expect("/uids", json!([0, 0, 0, 0]));
+    }
+    owner.end();
+}

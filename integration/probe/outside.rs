@@ -1,0 +1,174 @@
+//! Host-side helpers that need raw descriptors: the receiver of a console or
+//! pidfd socket, and a terminal for a foreground run.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+use serde_json::json;
+use syscalls::Sysno;
+
+use crate::act::{number, say};
+use crate::{Outcome, raw};
+
+fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
+    options
+        .windows(2)
+        .find(|pair| pair[0] == name)
+        .map(|pair| pair[1])
+}
+
+fn size(text: &str) -> Result<(u16, u16), String> {
+    let (rows, columns) = text
+        .split_once('x')
+        .ok_or_else(|| format!("{text}: not ROWSxCOLUMNS"))?;
+    Ok((number(rows)?, number(columns)?))
+}
+
+/// Listens, says READY, takes one descriptor and describes it. A terminal is
+/// then relayed to standard output until its other side is gone.
+pub(crate) fn receive(socket: &str, options: &[&str]) -> Outcome {
+    let listener = UnixListener::bind(socket).map_err(|error| format!("{socket}: {error}"))?;
+    say("READY");
+    let (stream, _) = listener
+        .accept()
+        .map_err(|error| format!("accept: {error}"))?;
+    let (payload, mut descriptors) = raw::receive_fd(&stream)?;
+    let count = descriptors.len();
+    let Some(descriptor) = descriptors.pop() else {
+        return Err(format!("{} bytes came without a descriptor", payload.len()));
+    };
+    let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    let target = std::fs::read_link(&path).unwrap_or_default();
+    let meta = std::fs::metadata(&path).map_err(|error| format!("{path}: {error}"))?;
+    let info = path.replace("/fd/", "/fdinfo/");
+    let window = raw::window_size(descriptor.as_raw_fd()).ok();
+    say(&json!({
+        "payload": String::from_utf8_lossy(&payload),
+        "descriptors": count,
+        "target": target.to_string_lossy(),
+        "char": meta.file_type().is_char_device(),
+        "major": libc::major(meta.rdev()),
+        "minor": libc::minor(meta.rdev()),
+        "number": pty_number(&descriptor),
+        "rows": window.map(|window| window.0),
+        "columns": window.map(|window| window.1),
+        "fdinfo": std::fs::read_to_string(info).unwrap_or_default(),
+    })
+    .to_string());
+    match window {
+        Some(_) => relay(File::from(descriptor), options),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn pty_number(descriptor: &OwnedFd) -> Option<u32> {
+    let mut number = [0u8; 4];
+    raw::ioctl(descriptor.as_raw_fd(), libc::TIOCGPTN, &mut number).ok()?;
+    Some(u32::from_ne_bytes(number))
+}
+
+/// Copies a terminal's output; the options act once the program has said something.
+fn relay(mut terminal: File, options: &[&str]) -> Outcome {
+    let mut buffer = [0u8; 4096];
+    let mut acted = false;
+    // EIO is how a pty says that its other side is closed.
+    while let Ok(length) = terminal.read(&mut buffer) {
+        if length == 0 {
+            break;
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(&buffer[..length])
+            .map_err(|error| format!("standard output: {error}"))?;
+        out.flush()
+            .map_err(|error| format!("standard output: {error}"))?;
+        drop(out);
+        if !acted {
+            acted = true;
+            if let Some(text) = option(options, "--resize") {
+                let (rows, columns) = size(text)?;
+                raw::set_window_size(terminal.as_raw_fd(), rows, columns)
+                    .map_err(|errno| format!("TIOCSWINSZ: {errno}"))?;
+            }
+            if let Some(text) = option(options, "--input") {
+                terminal
+                    .write_all(text.as_bytes())
+                    .map_err(|error| format!("terminal: {error}"))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command on a new terminal of the given size and ends as it ends.
+pub(crate) fn pty(text: &str, options: &[&str]) -> Outcome {
+    let (rows, columns) = size(text)?;
+    let split = options
+        .iter()
+        .position(|word| *word == "--")
+        .ok_or("no -- before the command")?;
+    let (options, command) = (&options[..split], &options[split + 1..]);
+    let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let leader = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/ptmx")
+        .map_err(io("/dev/ptmx"))?;
+    raw::ioctl(leader.as_raw_fd(), libc::TIOCSPTLCK, &mut [0u8; 4])
+        .map_err(|errno| format!("TIOCSPTLCK: {errno}"))?;
+    raw::set_window_size(leader.as_raw_fd(), rows, columns)
+        .map_err(|errno| format!("TIOCSWINSZ: {errno}"))?;
+    let leader = OwnedFd::from(leader);
+    let number = pty_number(&leader).ok_or("TIOCGPTN failed")?;
+    let name = format!("/dev/pts/{number}");
+    let follower = File::options()
+        .read(true)
+        .write(true)
+        .open(&name)
+        .map_err(io("/dev/pts"))?;
+    let again = || follower.try_clone().map_err(io("dup"));
+    let own = std::env::current_exe().map_err(io("own program"))?;
+    let mut child = Command::new(own)
+        .arg("pty-child")
+        .args(command)
+        .stdin(Stdio::from(again()?))
+        .stdout(Stdio::from(again()?))
+        .stderr(Stdio::from(again()?))
+        .spawn()
+        .map_err(io("spawn"))?;
+    drop(follower);
+    relay(File::from(leader), options)?;
+    let status = child.wait().map_err(io("wait"))?;
+    let code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(98);
+    Ok(ExitCode::from(code))
+}
+
+/// Makes the terminal on standard input its controlling one, then becomes the command.
+pub(crate) fn pty_child(command: &str, args: &[&str]) -> Outcome {
+    raw::call(Sysno::setsid, [0; 6]).map_err(|errno| format!("setsid: {errno}"))?;
+    let request = usize::try_from(libc::TIOCSCTTY).unwrap_or(usize::MAX);
+    raw::call(Sysno::ioctl, [0, request, 0, 0, 0, 0])
+        .map_err(|errno| format!("TIOCSCTTY: {errno}"))?;
+    let error = Command::new(command).args(args).exec();
+    Err(format!("{command}: {error}"))
+}
+
+/// The service manager's end of NOTIFY_SOCKET: prints every datagram.
+pub(crate) fn notify_listen(socket: &str) -> Outcome {
+    let receiver = UnixDatagram::bind(socket).map_err(|error| format!("{socket}: {error}"))?;
+    say("READY");
+    let mut buffer = [0u8; 4096];
+    loop {
+        let length = receiver
+            .recv(&mut buffer)
+            .map_err(|error| format!("recv: {error}"))?;
+        say(&json!({ "datagram": String::from_utf8_lossy(&buffer[..length]) }).to_string());
+    }
+}
