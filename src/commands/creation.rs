@@ -19,10 +19,10 @@ use crate::host::cgroup::CgroupFacts;
 use crate::log;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{self as cgroup_plan, CgroupPlan, Request};
-use crate::plan::enter::{Kind, Namespaces};
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::{self, HardenedSpec};
 use crate::spec::bundle;
+use crate::spec::namespaces::{Kind, Namespaces};
 use crate::spec::validate::{self, Caller};
 use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot};
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Process, Spec};
 
 use super::cgroup::CgroupPlan;
-use super::enter::{self, Circumstances, Kind, Namespaces};
-use super::ids::{IdMaps, IdRange};
+use super::enter::{self, Circumstances};
+use super::ids::IdMaps;
 use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
@@ -17,6 +17,8 @@ use crate::error::Problem;
 use crate::host::Facts;
 use crate::policy::HardenedSpec;
 use crate::seccomp;
+use crate::spec::ids::IdRange;
+use crate::spec::namespaces::{Kind, Namespaces};
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug)]

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
-use super::enter::Kind;
 use super::mounts::{self, MountStep, Setting, What, propagation_flags};
 use super::steps::{DeviceStep, HookStep, RootStep};
 use super::{BindSource, Opener, c_string};
 use crate::error::Problem;
+use crate::spec::namespaces::Kind;
 
 /// What the root phase depends on besides the configuration.
 #[derive(Debug)]

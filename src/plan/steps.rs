@@ -14,7 +14,7 @@ pub enum EnterStep {
     /// Pin the process to CPUs before it enters the container's cgroup.
     Affinity(Affinity),
     /// Join a namespace by its file; the index counts the plan's paths.
-    Join(usize, super::enter::Kind),
+    Join(usize, crate::spec::namespaces::Kind),
     /// Join several namespaces of the container's first process.
     JoinProcess(u64),
     /// Make a user namespace after others were joined.
@@ -52,7 +52,7 @@ impl fmt::Display for EnterStep {
                 write!(
                     f,
                     "join the container's namespaces: {}",
-                    super::enter::names(*flags)
+                    crate::spec::namespaces::names(*flags)
                 )
             }
             EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
