@@ -8,23 +8,24 @@ use oci_spec::runtime::{Hook, Spec};
 
 use super::cli::Global;
 use super::create::CreateArgs;
+use super::notify::{self, Notify};
+use super::pid_file;
 use crate::error::{Error, Failure, Problem, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup};
-use crate::execute::notify::{self, Notify};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
-use crate::execute::{console, hooks, start_socket};
+use crate::execute::{console, foreground, hooks, start_socket};
 use crate::host::Facts;
 use crate::host::cgroup::CgroupFacts;
 use crate::log;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{self as cgroup_plan, CgroupPlan, Request};
-use crate::plan::enter::{Kind, Namespaces};
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::{self, HardenedSpec};
 use crate::spec::bundle;
+use crate::spec::namespaces::{Kind, Namespaces};
 use crate::spec::validate::{self, Caller};
-use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot};
+use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot, check_id};
 
 /// A bundle, checked and hardened, with what the machine can give.
 pub(super) struct Prepared {
@@ -184,6 +185,10 @@ pub(super) struct Created {
 
 /// Creates a container; on failure nothing of it is left.
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<Created> {
+    check_id(&args.id)?;
+    // What the caller left open is neither for hooks nor for helpers.
+    crate::sys::fd::close_range_on_exec(3)
+        .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
     let prepared = prepare(&args.bundle, &args.id)?;
     let process = prepared.hardened.spec.process().as_ref();
     let terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
@@ -344,7 +349,7 @@ impl Creation<'_> {
             console::send_to(socket, launched.pidfd.as_fd(), "standard")?;
         }
         match &self.args.pid_file {
-            Some(path) => console::write_pid_file(path, launched.pid),
+            Some(path) => pid_file::write(path, launched.pid),
             None => Ok(()),
         }
     }
@@ -436,6 +441,7 @@ impl Attendant for Creation<'_> {
         match &self.args.console_socket {
             Some(socket) => console::send_to(socket, master.as_fd(), "/dev/pts/ptmx"),
             None => {
+                foreground::take_callers_size(master.as_fd());
                 self.console = Some(master);
                 Ok(())
             }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::cli::Global;
 use super::creation::{self, check_terminal};
-use super::options;
+use super::{options, pid_file};
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
@@ -95,6 +95,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     match alive::status(&container, &record)? {
         Status::Stopped | Status::Creating => return Err(Life::ExecStopped.into()),
         Status::Paused if !args.ignore_paused => return Err(Life::ExecPaused.into()),
+        Status::Created if !nix::unistd::geteuid().is_root() => return Err(not_yet(&args.id)),
         _ => {}
     }
     let init = Init::of(&record)?.ok_or(Life::ExecStopped)?;
@@ -143,6 +144,16 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     }
 }
 
+/// The process that waits for `start` is the runtime's own code and lets only
+/// real root look at it, so nobody else can follow it into its namespaces.
+fn not_yet(id: &str) -> Error {
+    Error::Missing {
+        doing: format!("enter the container {id}"),
+        missing: "it is created, not started, and its process is closed to ordinary users".into(),
+        repair: format!("start it first: capsid start {id}"),
+    }
+}
+
 /// setgroups(2) is denied for good in a user namespace that an ordinary user
 /// made for its own id.
 fn may_set_groups(pid: i32, facts: &Facts) -> bool {
@@ -187,7 +198,7 @@ impl Exec<'_> {
             console::send_to(socket, launched.pidfd.as_fd(), "setns")?;
         }
         match &self.args.pid_file {
-            Some(path) => console::write_pid_file(path, launched.pid),
+            Some(path) => pid_file::write(path, launched.pid),
             None => Ok(()),
         }
     }
@@ -206,6 +217,7 @@ impl Attendant for Exec<'_> {
         match &self.args.console_socket {
             Some(socket) => console::send_to(socket, master.as_fd(), "/dev/pts/ptmx"),
             None => {
+                foreground::take_callers_size(master.as_fd());
                 self.console = Some(master);
                 Ok(())
             }
@@ -281,8 +293,11 @@ impl ExecArgs {
             cwd: options::given(matches, "cwd"),
             env: options::all(matches, "env"),
             tty: options::is_on(matches, "tty"),
-            user: options::given(matches, "user")
-                .map(|user| parse_user(&user))
+            // An empty one is refused: it must not come to mean root by
+            // accident (CVE-2026-30892).
+            user: matches
+                .get_one::<String>("user")
+                .map(|user| parse_user(user))
                 .transpose()?,
             additional_gids: options::all_numbers(matches, "additional-gids")?,
             process: options::host_path(matches, "process")?,

@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::cli::Global;
+use super::notify::Notify;
 use super::{creation, life, options};
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
-use crate::execute::notify::Notify;
 use crate::execute::parent::{Step, step_error};
 use crate::execute::protocol::{self, ToParent};
 use crate::execute::start_socket;

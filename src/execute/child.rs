@@ -119,7 +119,8 @@ impl Walk<'_> {
         self.handles.socket.as_fd()
     }
 
-    fn ask(&self, message: &ToParent) -> Result<()> {
+    /// Tells the runtime something and waits until it has acted on it.
+    pub fn ask(&self, message: &ToParent) -> Result<()> {
         protocol::tell_parent(self.socket(), message)?;
         protocol::await_proceed(self.socket())
     }
@@ -197,6 +198,11 @@ impl Walk<'_> {
             ProcessStep::CwdAsUser(_) if self.in_cwd => Ok(()),
             ProcessStep::CwdAsUser(path) => program::enter_directory(path),
             ProcessStep::Bounding(keep) => restrict::bound_capabilities(*keep),
+            // Where it is denied for good, as in a user namespace that an
+            // ordinary user made, there is nothing left to drop with.
+            ProcessStep::Groups(none) if none.is_empty() => {
+                tolerate(restrict::set_groups(none), &[libc::EPERM])
+            }
             ProcessStep::Groups(groups) => restrict::set_groups(groups),
             ProcessStep::Gid(gid) => restrict::set_gid(*gid),
             ProcessStep::Uid(uid) => {
@@ -266,7 +272,9 @@ impl Walk<'_> {
         if kept > first {
             fd::close_range(first, (kept - 1).cast_unsigned())?;
         }
-        fd::close_range(kept.max(first - 1) + 1, u32::MAX)
+        fd::close_range(kept.max(first - 1) + 1, u32::MAX)?;
+        // The runtime marked everything it was given; these the program gets.
+        (3..first).try_for_each(fd::keep_on_exec)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Handing descriptors to whoever asked for them: consoles and pidfds.
 
-use std::io::{IoSlice, Write};
+use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -40,28 +40,4 @@ fn send_over(stream: &UnixStream, fd: BorrowedFd<'_>, name: &str) -> nix::Result
         None,
     )
     .map(drop)
-}
-
-/// Writes a pid file: decimal, no newline, complete or not at all, readable by all.
-pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let failed = |sysno, error: &std::io::Error| {
-        Error::io("write the pid file", path.display(), sysno, error)
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}"));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o644);
-    let mut file = match options.open(&temporary) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            // Left by a runtime that was killed in between.
-            std::fs::remove_file(&temporary).map_err(|error| failed(Sysno::unlinkat, &error))?;
-            options.open(&temporary)
-        }
-        other => other,
-    }
-    .map_err(|error| failed(Sysno::openat, &error))?;
-    file.write_all(pid.to_string().as_bytes())
-        .map_err(|error| failed(Sysno::write, &error))?;
-    std::fs::rename(&temporary, path).map_err(|error| failed(Sysno::renameat, &error))
 }

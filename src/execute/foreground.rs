@@ -17,6 +17,16 @@ use syscalls::Sysno;
 use crate::error::{Error, Result};
 use crate::sys::process;
 
+/// Gives the container's terminal the size of the caller's, if that has one.
+pub fn take_callers_size(master: BorrowedFd<'_>) {
+    if let Ok((rows, columns)) = process::terminal_size(std::io::stdin().as_fd())
+        && rows > 0
+    {
+        // A terminal of the wrong size is still a terminal.
+        let _ = process::set_terminal_size(master, rows, columns);
+    }
+}
+
 /// Signals held back from before the clone, so that none gets lost in between.
 #[derive(Debug)]
 pub struct Signals {
@@ -53,9 +63,6 @@ pub fn attend(
     console: Option<OwnedFd>,
 ) -> Result<u8> {
     let mut relay = console.map(Relay::new);
-    if let Some(relay) = &relay {
-        relay.resize();
-    }
     let status = loop {
         wait_for_something(signals, relay.as_ref())?;
         if let Some(relay) = &mut relay {
@@ -160,13 +167,8 @@ impl Relay {
         }
     }
 
-    /// Gives the container's terminal the size of the caller's.
     fn resize(&self) {
-        if let Ok((rows, columns)) = process::terminal_size(std::io::stdin().as_fd())
-            && rows > 0
-        {
-            let _ = process::set_terminal_size(self.master.as_fd(), rows, columns);
-        }
+        take_callers_size(self.master.as_fd());
     }
 
     fn pump(&mut self) {

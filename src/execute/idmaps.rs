@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use syscalls::Sysno;
 
 use crate::error::{Error, Failure, Result};
-use crate::plan::ids::{self, IdMaps, IdRange, Writer};
+use crate::plan::ids::{self, IdMaps, Writer};
+use crate::spec::ids::IdRange;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::process::{self, Cloned};
 

@@ -11,7 +11,6 @@ pub mod hooks;
 pub mod hooks_inside;
 pub mod idmaps;
 pub mod lookup;
-pub mod notify;
 pub mod parent;
 pub mod program;
 pub mod protect;

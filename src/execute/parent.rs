@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 
 use syscalls::Sysno;
@@ -159,9 +160,10 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<OwnedFd>> {
     for (kind, path) in &plan.enter.paths {
         let doing = format!("open the {} namespace", kind.name());
         let failed = |failure| Error::system(&*doing, path.display(), failure);
-        let file = File::open(path)
-            .map_err(|error| Error::io(&*doing, path.display(), Sysno::openat, &error))?;
-        let file = OwnedFd::from(file);
+        let name = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| failed(Failure::of(Sysno::openat2, libc::EINVAL)))?;
+        // A namespace file is a magic link more often than not.
+        let file = fd::open(At::Cwd, &name, libc::O_RDONLY, Resolve::ANY).map_err(failed)?;
         if process::namespace_type(file.as_fd()).map_err(failed)? != kind.flag() {
             return Err(failed(Failure::check(Check::WrongNamespaceType)));
         }
@@ -282,7 +284,10 @@ impl Launch<'_> {
                     attendant.runtime_hooks(self.pid)?;
                     self.proceed()?;
                 }
-                Some(ToParent::Console(master)) => attendant.console(master)?,
+                Some(ToParent::Console(master)) => {
+                    attendant.console(master)?;
+                    self.proceed()?;
+                }
                 Some(ToParent::Created) => return Ok(()),
                 Some(ToParent::Executing) => self.executing = true,
                 Some(ToParent::Failed { step, failure }) => return Err(self.failed(step, failure)),

@@ -16,7 +16,7 @@ pub enum ToParent {
     Cloned(i32),
     /// The namespaces exist: run the prestart and createRuntime hooks, then proceed.
     RuntimeHooks,
-    /// The master side of the container's terminal.
+    /// The master side of the container's terminal; proceed once it has its size.
     Console(OwnedFd),
     /// Everything is set up; the process waits for `start`.
     Created,

@@ -4,9 +4,9 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Check, Failure};
+use crate::plan::RootStep;
 use crate::plan::mounts::{MountStep, What};
 use crate::plan::steps::DeviceStep;
-use crate::plan::{Opener, RootStep};
 use crate::sys::directory;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
@@ -14,7 +14,7 @@ use crate::sys::{Result, process, restrict};
 
 use super::child::Walk;
 use super::lookup::{self, Make};
-use super::protocol::{self, ToParent};
+use super::protocol::ToParent;
 use super::{copy_up, hooks_inside};
 
 /// Carries out one step.
@@ -22,7 +22,7 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
     match step {
         RootStep::Propagation(flags) => mount::set_propagation(c"/", *flags),
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
-        RootStep::OpenSources => open_sources(walk),
+        RootStep::OpenSource(index) => open_source(walk, *index),
         RootStep::AttachRoot { path } => attach_root(walk, path),
         RootStep::BecomeRoot => {
             restrict::set_gid(0)?;
@@ -62,13 +62,10 @@ fn root_of<'w>(walk: &'w Walk<'_>) -> Result<BorrowedFd<'w>> {
     }
 }
 
-fn open_sources(walk: &mut Walk<'_>) -> Result<()> {
-    for (index, source) in walk.plan.sources.iter().enumerate() {
-        if source.opener == Opener::Child {
-            let tree = mount::clone_tree(At::Cwd, &source.path, source.recursive)?;
-            walk.handles.sources[index] = Some(tree);
-        }
-    }
+fn open_source(walk: &mut Walk<'_>, index: usize) -> Result<()> {
+    let source = &walk.plan.sources[index];
+    let tree = mount::clone_tree(At::Cwd, &source.path, source.recursive)?;
+    walk.handles.sources[index] = Some(tree);
     Ok(())
 }
 
@@ -272,7 +269,8 @@ fn terminal(walk: &mut Walk<'_>, size: Option<(u16, u16)>, uid: u32) -> Result<(
     if let Some((rows, columns)) = size {
         process::set_terminal_size(master.as_fd(), rows, columns)?;
     }
-    protocol::tell_parent(walk.socket(), &ToParent::Console(master))?;
+    // The terminal has its size before anything inside can ask for it.
+    walk.ask(&ToParent::Console(master))?;
     walk.terminal = Some(peer);
     Ok(())
 }
@@ -361,11 +359,18 @@ fn make_readonly(root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
 }
 
 fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let old = fd::open(At::Cwd, c"/", flags, Resolve::ANY)?;
     fd::change_directory(root)?;
     mount::pivot_to_working_directory()?;
-    // The old root now lies over ".". It may still be shared with the host:
-    // as a slave, taking it down stays in here.
-    mount::set_propagation(c".", libc::MS_SLAVE | libc::MS_REC)?;
+    // The old root may still be shared with the host: as a slave, taking it
+    // down stays in here.
+    let attributes = Attributes {
+        propagation: libc::MS_SLAVE,
+        ..Attributes::default()
+    };
+    mount::set_attributes(old.as_fd(), &attributes, true)?;
+    fd::change_directory(old.as_fd())?;
     mount::detach(c".")?;
     mount::change_directory(c"/")
 }

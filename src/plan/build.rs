@@ -2,21 +2,23 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
 
 use super::cgroup::CgroupPlan;
-use super::enter::{self, Circumstances, Kind, Namespaces};
-use super::ids::{IdMaps, IdRange};
+use super::enter::{self, Circumstances, Enter};
+use super::ids::IdMaps;
 use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
 use super::rootfs::{self, Frame};
-use super::steps::{EnterStep, FilterStep, ProcessStep};
-use super::{Plan, hooks};
+use super::steps::{Affinity, FilterStep, HookStep, ProcessStep, RootStep};
+use super::{BindSource, Plan, hooks};
 use crate::error::Problem;
 use crate::host::Facts;
 use crate::policy::HardenedSpec;
 use crate::seccomp;
+use crate::spec::ids::IdRange;
+use crate::spec::namespaces::{Kind, Namespaces};
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug)]
@@ -43,102 +45,151 @@ pub struct Options {
     pub cgroup: Option<CgroupPlan>,
 }
 
-/// Plans a new container; the second part is warnings.
-pub fn for_create(
-    hardened: &HardenedSpec,
-    facts: &Facts,
+/// A plan and what the user should know about it.
+pub type Planned = Result<(Plan, Vec<String>), Vec<Problem>>;
+
+fn one(problem: Problem) -> Vec<Problem> {
+    vec![problem]
+}
+
+/// Plans a new container.
+pub fn for_create(hardened: &HardenedSpec, facts: &Facts, options: Options) -> Planned {
+    let namespaces = Namespaces::of(&hardened.spec);
+    let process = hardened.spec.process().as_ref();
+    let missing = || Problem::new("", "process property must not be empty");
+    let create = Create {
+        spec: &hardened.spec,
+        ids: id_maps(&hardened.spec, &namespaces, facts).map_err(one)?,
+        process: process.ok_or_else(missing).map_err(one)?,
+        hardened,
+        facts,
+        options,
+        namespaces,
+    };
+    create.plan()
+}
+
+/// Everything a new container's plan is made from.
+struct Create<'a> {
+    spec: &'a Spec,
+    process: &'a Process,
+    hardened: &'a HardenedSpec,
+    facts: &'a Facts,
     options: Options,
-) -> Result<(Plan, Vec<String>), Vec<Problem>> {
-    let spec = &hardened.spec;
-    let namespaces = Namespaces::of(spec);
-    let ids = id_maps(spec, &namespaces, facts);
-    let process = spec.process().as_ref();
-    let process = process.ok_or_else(|| {
-        vec![Problem::new(
-            "/process",
-            "process property must not be empty",
-        )]
-    })?;
-    let one = |problem| vec![problem];
-    let hook_lists = spec.hooks().as_ref();
-    let circumstances = Circumstances {
-        privileged: facts.privileged,
-        has_cgroup: options.cgroup.is_some(),
-        runtime_hooks: has_runtime_hooks(spec),
-        oom_score_adj: process.oom_score_adj(),
-    };
-    let enter = enter::for_create(spec, &circumstances).map_err(one)?;
-    let creating = hooks::state(spec, &options.id, "creating", &hardened.bundle);
-    let create_container = hook_lists.and_then(|h| h.create_container().as_ref());
-    let frame = Frame {
-        setting: Setting {
-            bundle: &hardened.bundle,
-            namespaces: &namespaces,
-            ids: ids.as_ref(),
-            privileged: facts.privileged,
-            label: spec
-                .linux()
-                .as_ref()
-                .and_then(|l| l.mount_label().as_deref()),
-            cgroup: options.cgroup.as_ref().map(|cgroup| cgroup.path.as_path()),
-        },
-        rootfs: &options.rootfs,
-        parent_mount: options.parent_mount.as_deref(),
-        bind_devices: namespaces.has(Kind::User) || facts.in_user_namespace,
-        no_pivot: options.no_pivot,
-        hooks: hooks::steps(create_container, "createContainer", &creating).map_err(one)?,
-        notify: options.notify.as_deref(),
-    };
-    if let Some(problem) = rootfs::needs_mount_namespace(&frame.setting) {
-        return Err(one(problem));
+    namespaces: Namespaces,
+    ids: Option<IdMaps>,
+}
+
+impl Create<'_> {
+    fn plan(self) -> Planned {
+        let enter = self.enter().map_err(one)?;
+        let (root, sources) = self.root()?;
+        let surroundings = self.surroundings(&enter);
+        let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
+        steps.splice(1..1, process::personality(self.spec));
+        let ending = self.ending()?;
+        let exec = process::ending(ending, &mut steps, program_name(self.process));
+        let (listen, notify) = (self.options.listen_fds, self.options.notify.is_some());
+        let extra = environment(self.process, listen, notify);
+        let program = program::program(self.process, &extra).map_err(one)?;
+        let plan = Plan {
+            limits: limits_by_runtime(self.process, &surroundings),
+            cgroup: self.options.cgroup,
+            ids: self.ids,
+            enter,
+            sources,
+            root,
+            process: steps,
+            exec,
+            program,
+        };
+        Ok((plan, warnings))
     }
-    let (root, sources) = rootfs::plan(spec, frame)?;
-    let surroundings = Surroundings {
-        keyring: (!options.no_new_keyring).then(|| format!("_ses.{}", options.id)),
-        new_network: namespaces.makes(Kind::Network),
-        may_set_groups: may_set_groups(&enter.first, &enter.joiner, ids.as_ref(), facts),
-        available_capabilities: if namespaces.has(Kind::User) {
-            u64::MAX
-        } else {
-            facts.capabilities
-        },
-        names: (spec.hostname().clone(), spec.domainname().clone()),
-        limits_by_runtime: facts.privileged && ids.is_some(),
-    };
-    let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
-    steps.splice(1..1, process::personality(spec));
-    let created = hooks::state(spec, &options.id, "created", &hardened.bundle);
-    let start_container = hook_lists.and_then(|h| h.start_container().as_ref());
-    let ending = Ending {
-        park: options.park,
-        hooks: hooks::steps(start_container, "startContainer", &created).map_err(one)?,
-        first_closed: 3 + options.preserved_fds,
-        filter: filter(spec)?,
-        labels: process::labels(process).map_err(one)?,
-    };
-    let exec = process::ending(ending, &mut steps, program_name(process));
-    let program = program::program(
-        process,
-        &environment(process, options.listen_fds, options.notify.is_some()),
-    )
-    .map_err(one)?;
-    let limits = if surroundings.limits_by_runtime {
-        process::limits(process)
+
+    fn enter(&self) -> Result<Enter, Problem> {
+        let circumstances = Circumstances {
+            privileged: self.facts.privileged,
+            has_cgroup: self.options.cgroup.is_some(),
+            runtime_hooks: has_runtime_hooks(self.spec),
+            oom_score_adj: self.process.oom_score_adj(),
+        };
+        enter::for_create(self.spec, &circumstances)
+    }
+
+    fn root(&self) -> Result<(Vec<RootStep>, Vec<BindSource>), Vec<Problem>> {
+        let linux = self.spec.linux().as_ref();
+        let hooks = self.hooks("createContainer", "creating").map_err(one)?;
+        let frame = Frame {
+            setting: Setting {
+                bundle: &self.hardened.bundle,
+                namespaces: &self.namespaces,
+                ids: self.ids.as_ref(),
+                privileged: self.facts.privileged,
+                label: linux.and_then(|linux| linux.mount_label().as_deref()),
+                cgroup: self
+                    .options
+                    .cgroup
+                    .as_ref()
+                    .map(|cgroup| cgroup.path.as_path()),
+            },
+            rootfs: &self.options.rootfs,
+            parent_mount: self.options.parent_mount.as_deref(),
+            bind_devices: self.namespaces.has(Kind::User) || self.facts.in_user_namespace,
+            no_pivot: self.options.no_pivot,
+            hooks,
+            notify: self.options.notify.as_deref(),
+        };
+        rootfs::plan(self.spec, frame)
+    }
+
+    /// The hooks of a list that the child runs.
+    fn hooks(&self, list: &str, status: &str) -> Result<Vec<HookStep>, Problem> {
+        let lists = self.spec.hooks().as_ref();
+        let hooks = lists.and_then(|lists| match list {
+            "createContainer" => lists.create_container().as_ref(),
+            _ => lists.start_container().as_ref(),
+        });
+        let state = hooks::state(self.spec, &self.options.id, status, &self.hardened.bundle);
+        hooks::steps(hooks, list, &state)
+    }
+
+    fn surroundings(&self, enter: &Enter) -> Surroundings {
+        let keyring = !self.options.no_new_keyring;
+        Surroundings {
+            keyring: keyring.then(|| format!("_ses.{}", self.options.id)),
+            new_network: self.namespaces.makes(Kind::Network),
+            may_set_groups: may_set_groups(enter, self.ids.as_ref(), self.facts),
+            available_capabilities: available(self.namespaces.has(Kind::User), self.facts),
+            names: (self.spec.hostname().clone(), self.spec.domainname().clone()),
+            limits_by_runtime: self.facts.privileged && self.ids.is_some(),
+        }
+    }
+
+    fn ending(&self) -> Result<Ending, Vec<Problem>> {
+        Ok(Ending {
+            park: self.options.park,
+            hooks: self.hooks("startContainer", "created").map_err(one)?,
+            first_closed: 3 + self.options.preserved_fds,
+            filter: filter(self.spec)?,
+            labels: process::labels(self.process).map_err(one)?,
+        })
+    }
+}
+
+/// Capabilities a process can have: all in a new user namespace, else the caller's.
+fn available(user_namespace: bool, facts: &Facts) -> u64 {
+    if user_namespace {
+        u64::MAX
     } else {
-        Vec::new()
-    };
-    let plan = Plan {
-        cgroup: options.cgroup,
-        ids,
-        limits,
-        enter,
-        sources,
-        root,
-        process: steps,
-        exec,
-        program,
-    };
-    Ok((plan, warnings))
+        facts.capabilities
+    }
+}
+
+fn limits_by_runtime(process: &Process, surroundings: &Surroundings) -> Vec<ProcessStep> {
+    match surroundings.limits_by_runtime {
+        true => process::limits(process),
+        false => Vec::new(),
+    }
 }
 
 /// What `exec` knows of the container it enters.
@@ -155,50 +206,21 @@ pub struct Target {
 }
 
 /// Plans one more process in a running container.
-pub fn for_exec(
-    spec: &Spec,
-    process: &Process,
-    facts: &Facts,
-    target: &Target,
-) -> Result<(Plan, Vec<String>), Vec<Problem>> {
-    let one = |problem| vec![problem];
-    let affinity = process.exec_cpu_affinity().as_ref();
-    let mask = |list: Option<&String>, name: &str| {
-        list.map(|list| process::affinity(list, &format!("/process/execCPUAffinity/{name}")))
-            .transpose()
-    };
-    let initial = mask(affinity.and_then(|a| a.initial().as_ref()), "initial").map_err(one)?;
-    let last = mask(
-        affinity.and_then(|a| a.cpu_affinity_final().as_ref()),
-        "final",
-    )
-    .map_err(one)?;
+pub fn for_exec(spec: &Spec, process: &Process, facts: &Facts, target: &Target) -> Planned {
+    let (initial, last) = affinities(process).map_err(one)?;
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial).map_err(one)?;
     let in_user_namespace = target.differing & Kind::User.flag() != 0;
     let surroundings = Surroundings {
         keyring: Some(format!("_ses.{}", target.id)),
         new_network: false,
         may_set_groups: target.may_set_groups,
-        available_capabilities: if in_user_namespace {
-            u64::MAX
-        } else {
-            facts.capabilities
-        },
+        available_capabilities: available(in_user_namespace, facts),
         names: (None, None),
         limits_by_runtime: facts.privileged && in_user_namespace,
     };
     let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
-    steps.splice(
-        1..1,
-        process::personality(spec)
-            .into_iter()
-            .chain(last.map(ProcessStep::Affinity)),
-    );
-    let root = if process.terminal().unwrap_or(false) {
-        vec![console(process)]
-    } else {
-        Vec::new()
-    };
+    let domain = process::personality(spec).into_iter();
+    steps.splice(1..1, domain.chain(last.map(ProcessStep::Affinity)));
     let ending = Ending {
         park: false,
         hooks: Vec::new(),
@@ -207,29 +229,43 @@ pub fn for_exec(
         labels: process::labels(process).map_err(one)?,
     };
     let exec = process::ending(ending, &mut steps, program_name(process));
-    let program = program::program(process, &environment(process, 0, false)).map_err(one)?;
-    let limits = if surroundings.limits_by_runtime {
-        process::limits(process)
-    } else {
-        Vec::new()
-    };
+    let terminal = process.terminal().unwrap_or(false);
     let plan = Plan {
         cgroup: None,
         ids: None,
-        limits,
+        limits: limits_by_runtime(process, &surroundings),
         enter,
         sources: Vec::new(),
-        root,
+        root: if terminal {
+            vec![console(process)]
+        } else {
+            Vec::new()
+        },
         process: steps,
         exec,
-        program,
+        program: program::program(process, &environment(process, 0, false)).map_err(one)?,
     };
     Ok((plan, warnings))
 }
 
-fn console(process: &Process) -> super::RootStep {
+/// `execCPUAffinity`: before the process enters the container's cgroup, and after.
+fn affinities(process: &Process) -> Result<(Option<Affinity>, Option<Affinity>), Problem> {
+    let affinity = process.exec_cpu_affinity().as_ref();
+    let mask = |list: Option<&String>, name: &str| {
+        let at = format!("/process/execCPUAffinity/{name}");
+        list.map(|list| process::affinity(list, &at)).transpose()
+    };
+    let initial = mask(affinity.and_then(|a| a.initial().as_ref()), "initial")?;
+    let last = mask(
+        affinity.and_then(|a| a.cpu_affinity_final().as_ref()),
+        "final",
+    )?;
+    Ok((initial, last))
+}
+
+fn console(process: &Process) -> RootStep {
     let small = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-    super::RootStep::Terminal {
+    RootStep::Terminal {
         size: process
             .console_size()
             .map(|size| (small(size.height()), small(size.width()))),
@@ -245,22 +281,26 @@ fn program_name(process: &Process) -> &str {
         .map_or("", String::as_str)
 }
 
-fn id_maps(spec: &Spec, namespaces: &Namespaces, facts: &Facts) -> Option<IdMaps> {
+fn id_maps(spec: &Spec, namespaces: &Namespaces, facts: &Facts) -> Result<Option<IdMaps>, Problem> {
     if !namespaces.makes(Kind::User) {
-        return None;
+        return Ok(None);
     }
-    let linux = spec.linux().as_ref()?;
-    let ranges = |list: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| -> Vec<IdRange> {
-        list.iter().flatten().map(IdRange::from).collect()
+    let linux = spec.linux().as_ref();
+    let ranges = |list: Option<&Vec<LinuxIdMapping>>| -> Vec<IdRange> {
+        list.into_iter().flatten().map(IdRange::from).collect()
     };
-    let users = ranges(linux.uid_mappings());
-    let groups = ranges(linux.gid_mappings());
-    Some(IdMaps::new(
-        users,
-        groups,
-        facts.privileged,
-        (facts.uid, facts.gid),
-    ))
+    let users = ranges(linux.and_then(|linux| linux.uid_mappings().as_ref()));
+    let groups = ranges(linux.and_then(|linux| linux.gid_mappings().as_ref()));
+    for (ranges, at) in [
+        (&users, "/linux/uidMappings"),
+        (&groups, "/linux/gidMappings"),
+    ] {
+        if ranges.is_empty() {
+            return Err(Problem::new(at, "a new user namespace needs mappings"));
+        }
+    }
+    let caller = (facts.uid, facts.gid);
+    Ok(Some(IdMaps::new(users, groups, facts.privileged, caller)))
 }
 
 /// prestart hooks are deprecated, and engines still use them.
@@ -281,22 +321,11 @@ fn has_runtime_hooks(spec: &Spec) -> bool {
     })
 }
 
-fn may_set_groups(
-    first: &[EnterStep],
-    joiner: &[EnterStep],
-    ids: Option<&IdMaps>,
-    facts: &Facts,
-) -> bool {
+fn may_set_groups(enter: &Enter, ids: Option<&IdMaps>, facts: &Facts) -> bool {
     match ids {
         Some(ids) => ids.writer != super::ids::Writer::RuntimeOwnIdOnly,
-        // A joined user namespace may deny it; the child then says so.
-        None => {
-            facts.may_set_groups
-                || first
-                    .iter()
-                    .chain(joiner)
-                    .any(|s| matches!(s, EnterStep::Join(_, Kind::User)))
-        }
+        // Whether a joined user namespace denies it shows when it is tried.
+        None => facts.may_set_groups || enter.differing & Kind::User.flag() != 0,
     }
 }
 

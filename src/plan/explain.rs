@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::Plan;
-use super::enter;
 use super::steps::Text;
+use crate::spec::namespaces;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,7 +25,7 @@ impl fmt::Display for Plan {
             writeln!(f, "  {limit}")?;
         }
         let new = self.new_namespaces();
-        writeln!(f, "  clone into new namespaces: {}", enter::names(new))?;
+        writeln!(f, "  clone into new namespaces: {}", namespaces::names(new))?;
         for (kind, path) in &self.enter.paths {
             writeln!(f, "  open the {} namespace {}", kind.name(), path.display())?;
         }

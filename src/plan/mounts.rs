@@ -5,12 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use oci_spec::runtime::Mount;
 
-use super::enter::{Kind, Namespaces};
-use super::ids::{IdMaps, IdRange};
+use super::ids::IdMaps;
 use super::steps::Text;
 use super::{BindSource, Idmap, Opener, c_string};
 use crate::error::Problem;
+use crate::spec::ids::IdRange;
 use crate::spec::mount_options::{self, IdmapKind, MountOptions};
+use crate::spec::namespaces::{Kind, Namespaces};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
-use super::enter::Kind;
 use super::mounts::{self, MountStep, Setting, What, propagation_flags};
 use super::steps::{DeviceStep, HookStep, RootStep};
 use super::{BindSource, Opener, c_string};
@@ -81,6 +80,13 @@ fn beginning(
     // file system, and a volume may ask to receive the host's mounts.
     let propagation = root_propagation(spec).unwrap_or(libc::MS_SLAVE | libc::MS_REC);
     if propagation & libc::MS_SHARED == 0 {
+        // What is unbindable could not be attached; the root becomes so at the end.
+        let unbindable = propagation & libc::MS_UNBINDABLE != 0;
+        let propagation = if unbindable {
+            libc::MS_PRIVATE
+        } else {
+            propagation
+        };
         steps.push(RootStep::Propagation(propagation | libc::MS_REC));
     } else if let Some(parent) = frame.parent_mount {
         steps.push(RootStep::PrivateParent(c_string(
@@ -88,9 +94,10 @@ fn beginning(
             at,
         )?));
     }
-    if sources.iter().any(|source| source.opener == Opener::Child) {
-        steps.push(RootStep::OpenSources);
-    }
+    let child_opens = |(index, source): (usize, &BindSource)| {
+        (source.opener == Opener::Child).then_some(RootStep::OpenSource(index))
+    };
+    steps.extend(sources.iter().enumerate().filter_map(child_opens));
     let path = c_string(frame.rootfs.as_os_str().as_bytes(), "/root/path")?;
     steps.push(RootStep::AttachRoot { path });
     if frame
@@ -334,16 +341,6 @@ fn swap_separators(key: &str) -> String {
             other => other,
         })
         .collect()
-}
-
-/// Whether the bundle gives a mount namespace; without one nothing below can be done.
-pub fn needs_mount_namespace(setting: &Setting<'_>) -> Option<Problem> {
-    (!setting.namespaces.has(Kind::Mount)).then(|| {
-        Problem::new(
-            "/linux/namespaces",
-            "must list a mount namespace: the root file system is built in it",
-        )
-    })
 }
 
 #[cfg(test)]

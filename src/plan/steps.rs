@@ -14,7 +14,7 @@ pub enum EnterStep {
     /// Pin the process to CPUs before it enters the container's cgroup.
     Affinity(Affinity),
     /// Join a namespace by its file; the index counts the plan's paths.
-    Join(usize, super::enter::Kind),
+    Join(usize, crate::spec::namespaces::Kind),
     /// Join several namespaces of the container's first process.
     JoinProcess(u64),
     /// Make a user namespace after others were joined.
@@ -52,7 +52,7 @@ impl fmt::Display for EnterStep {
                 write!(
                     f,
                     "join the container's namespaces: {}",
-                    super::enter::names(*flags)
+                    crate::spec::namespaces::names(*flags)
                 )
             }
             EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
@@ -79,8 +79,8 @@ pub enum RootStep {
     /// Make one mount of the host's tree private, in this namespace only: the
     /// one the root file system is on.
     PrivateParent(CString),
-    /// Open every bind source that the child opens itself.
-    OpenSources,
+    /// Open one of the plan's bind sources.
+    OpenSource(usize),
     /// Attach a copy of the root file system's mount onto itself.
     AttachRoot {
         /// The root file system on the host.
@@ -187,7 +187,12 @@ impl RootStep {
                 )
             }
             RootStep::PrivateParent(path) => format!("make the mount {} private", Text(path)),
-            RootStep::OpenSources => "open the sources of bind mounts".into(),
+            RootStep::OpenSource(index) => {
+                let source = sources
+                    .get(*index)
+                    .map(|source| Text(&source.path).to_string());
+                format!("open the bind source {}", source.unwrap_or_default())
+            }
             RootStep::AttachRoot { path } => format!("attach the root file system {}", Text(path)),
             RootStep::BecomeRoot => "become user 0 and group 0 of the user namespace".into(),
             RootStep::Mount(mount) => mount.describe(sources),

@@ -11,8 +11,8 @@ use oci_spec::runtime::{
 };
 
 use crate::host::{Facts, Subordinate};
-use crate::plan::enter::{Kind, Namespaces};
-use crate::plan::ids::IdRange;
+use crate::spec::ids::IdRange;
+use crate::spec::namespaces::{Kind, Namespaces};
 use crate::spec::validate::ValidSpec;
 
 /// A configuration that the rules have been applied to.

@@ -448,15 +448,31 @@ mod tests {
     }
 
     #[test]
+    fn each_recursive_word_sets_or_clears_its_attribute() {
+        for (set, clear, attr) in [
+            ("rro", "rrw", MOUNT_ATTR_RDONLY),
+            ("rnosuid", "rsuid", MOUNT_ATTR_NOSUID),
+            ("rnodev", "rdev", MOUNT_ATTR_NODEV),
+            ("rnoexec", "rexec", MOUNT_ATTR_NOEXEC),
+            ("rnodiratime", "rdiratime", MOUNT_ATTR_NODIRATIME),
+            ("rnosymfollow", "rsymfollow", MOUNT_ATTR_NOSYMFOLLOW),
+        ] {
+            let (on, off) = (parsed(set), parsed(clear));
+            assert_eq!((on.recursive_set, on.recursive_clear), (attr, 0), "{set}");
+            assert_eq!(
+                (off.recursive_set, off.recursive_clear),
+                (0, attr),
+                "{clear}"
+            );
+        }
+    }
+
+    #[test]
     fn propagation_keeps_its_order() {
-        assert_eq!(
-            parsed("rprivate shared").propagation,
-            [MS_PRIVATE | MS_REC, MS_SHARED]
-        );
-        assert_eq!(
-            parsed("rslave unbindable").propagation,
-            [MS_SLAVE | MS_REC, MS_UNBINDABLE]
-        );
+        let kinds = [MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE];
+        assert_eq!(parsed("private shared slave unbindable").propagation, kinds);
+        let recursive = parsed("rprivate rshared rslave runbindable").propagation;
+        assert_eq!(recursive, kinds.map(|kind| kind | MS_REC));
     }
 
     #[test]

@@ -6,12 +6,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Process, Spec};
 
+use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
 use crate::spec::bundle::{Bundle, escape};
 use findings::Findings;
-use namespaces::Namespaces;
 
 mod findings;
 mod hooks;
@@ -163,7 +163,7 @@ fn check_root(spec: &Spec, findings: &mut Findings) {
 /// The longest host and domain name, in bytes (`__NEW_UTS_LEN`).
 const NAME_LIMIT: usize = 64;
 
-fn check_names(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Findings) {
+fn check_names(spec: &Spec, namespaces: &Namespaces, findings: &mut Findings) {
     for (field, name) in [
         ("hostname", spec.hostname()),
         ("domainname", spec.domainname()),
@@ -176,7 +176,7 @@ fn check_names(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Findings
         if name.len() > NAME_LIMIT {
             findings.problem(at, format!("longer than {NAME_LIMIT} bytes"));
         }
-        if !namespaces.private(LinuxNamespaceType::Uts) {
+        if !namespaces.makes(Kind::Uts) {
             findings.problem(
                 at,
                 format!("unable to set {field} without a private UTS namespace"),

@@ -299,6 +299,11 @@ pub fn close_range_on_exec(first: RawFd) -> Result<()> {
     .map(drop)
 }
 
+/// Takes the close-on-exec mark off a descriptor.
+pub fn keep_on_exec(fd: RawFd) -> Result<()> {
+    call_with_numbers(Sysno::fcntl, [reg(fd), reg(libc::F_SETFD), 0, 0, 0, 0]).map(drop)
+}
+
 /// fchdir(2).
 pub fn change_directory(fd: BorrowedFd<'_>) -> Result<()> {
     call_with_numbers(Sysno::fchdir, [reg(fd.as_raw_fd()), 0, 0, 0, 0, 0]).map(drop)

@@ -1,10 +1,10 @@
 //! User and group ids and their mappings.
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
 
 use super::Caller;
 use super::findings::Findings;
-use super::namespaces::Namespaces;
+use crate::spec::namespaces::{Kind, Namespaces};
 
 /// The most lines of `/proc/PID/uid_map` the kernel takes.
 const LINES: usize = 340;
@@ -74,12 +74,12 @@ fn is_mapped(id: u32, mappings: &[LinuxIdMapping]) -> bool {
 pub(super) fn check_process(
     process: &Process,
     spec: &Spec,
-    namespaces: &Namespaces<'_>,
+    namespaces: &Namespaces,
     caller: Caller,
     findings: &mut Findings,
 ) {
     let Some(linux) = spec.linux() else { return };
-    if !namespaces.has(LinuxNamespaceType::User) {
+    if !namespaces.has(Kind::User) {
         return;
     }
     let user = process.user();

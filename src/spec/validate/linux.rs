@@ -6,18 +6,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oci_spec::runtime::{
-    Linux, LinuxDevice, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNamespaceType,
-    LinuxSeccomp, MemoryPolicyFlagType, MemoryPolicyModeType,
+    Linux, LinuxDevice, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, LinuxSeccomp,
+    MemoryPolicyFlagType, MemoryPolicyModeType,
 };
 
 use super::findings::Findings;
-use super::namespaces::Namespaces;
 use super::{Caller, clean, escape};
+use crate::spec::namespaces::{Kind, Namespaces};
 
 /// Checks everything that has no file of its own.
 pub(super) fn check(
     linux: &Linux,
-    namespaces: &Namespaces<'_>,
+    namespaces: &Namespaces,
     caller: Caller,
     findings: &mut Findings,
 ) {
@@ -143,14 +143,14 @@ const INTERFACE_LIMIT: usize = 15;
 
 fn check_net_devices(
     linux: &Linux,
-    namespaces: &Namespaces<'_>,
+    namespaces: &Namespaces,
     caller: Caller,
     findings: &mut Findings,
 ) {
     let devices = linux.net_devices().iter().flatten();
     for (host, device) in devices {
         let at = format!("/linux/netDevices/{}", escape(host));
-        if !namespaces.has(LinuxNamespaceType::Network) {
+        if !namespaces.has(Kind::Network) {
             findings.problem(
                 &at,
                 "moving a network interface needs a namespace of type network",

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Mount, Spec};
 
 use super::findings::Findings;
-use super::namespaces::Namespaces;
 use super::{clean, ids};
 use crate::spec::mount_options::{self, MountOptions};
+use crate::spec::namespaces::{Kind, Namespaces};
 
 /// Files below `/proc` that may be covered: lxcfs emulates them, and none of
 /// them is one the runtime or the kernel's protections rely on. Anything else
@@ -27,7 +27,7 @@ const COVERABLE: [&str; 10] = [
 ];
 
 /// Checks all mounts.
-pub(super) fn check(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Findings) {
+pub(super) fn check(spec: &Spec, namespaces: &Namespaces, findings: &mut Findings) {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let at = format!("/mounts/{index}");
         let options = mount_options::of(mount);
@@ -125,7 +125,7 @@ fn check_idmap(
     mount: &Mount,
     options: &MountOptions,
     at: &str,
-    namespaces: &Namespaces<'_>,
+    namespaces: &Namespaces,
     findings: &mut Findings,
 ) {
     let uids = mount.uid_mappings().as_deref().unwrap_or_default();
@@ -142,7 +142,7 @@ fn check_idmap(
     if mapped && (uids.is_empty() || gids.is_empty()) {
         findings.problem(at, "uidMappings and gidMappings have to be given together");
     }
-    if !mapped && !namespaces.has(LinuxNamespaceType::User) {
+    if !mapped && !namespaces.has(Kind::User) {
         let text =
             "idmap needs uidMappings and gidMappings of the mount, or a namespace of type user";
         findings.problem(format_args!("{at}/options"), text);

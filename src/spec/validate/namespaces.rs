@@ -1,50 +1,11 @@
 //! Namespaces and what needs one.
 
-use std::path::Path;
-
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
 
 use super::escape;
 use super::findings::Findings;
 use super::ids;
-
-/// The namespaces a configuration lists.
-pub(super) struct Namespaces<'a> {
-    list: &'a [LinuxNamespace],
-}
-
-impl<'a> Namespaces<'a> {
-    /// Those of a configuration, or none.
-    pub(super) fn of(spec: &'a Spec) -> Self {
-        let list = spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.namespaces().as_deref());
-        Self {
-            list: list.unwrap_or_default(),
-        }
-    }
-
-    fn find(&self, typ: LinuxNamespaceType) -> Option<&'a LinuxNamespace> {
-        self.list.iter().find(|namespace| namespace.typ() == typ)
-    }
-
-    /// Whether the container has another namespace of that type than the runtime.
-    pub(super) fn has(&self, typ: LinuxNamespaceType) -> bool {
-        self.find(typ).is_some()
-    }
-
-    /// Whether it gets a new one.
-    pub(super) fn private(&self, typ: LinuxNamespaceType) -> bool {
-        self.find(typ)
-            .is_some_and(|namespace| namespace.path().is_none())
-    }
-
-    /// The one it joins.
-    pub(super) fn path(&self, typ: LinuxNamespaceType) -> Option<&'a Path> {
-        self.find(typ)?.path().as_deref()
-    }
-}
+use crate::spec::namespaces::{Kind, Namespaces};
 
 /// Some engines write an empty path where they mean none.
 pub(super) fn drop_empty_paths(spec: &mut Spec) {
@@ -66,17 +27,23 @@ pub(super) fn drop_empty_paths(spec: &mut Spec) {
     linux.set_namespaces(Some(namespaces));
 }
 
+fn listed(spec: &Spec) -> &[oci_spec::runtime::LinuxNamespace] {
+    let linux = spec.linux().as_ref();
+    let list = linux.and_then(|linux| linux.namespaces().as_deref());
+    list.unwrap_or_default()
+}
+
 /// Checks the list itself, id mappings and time offsets.
-pub(super) fn check(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Findings) {
+pub(super) fn check(spec: &Spec, namespaces: &Namespaces, findings: &mut Findings) {
     let mut seen = Vec::new();
-    for (index, namespace) in namespaces.list.iter().enumerate() {
+    for (index, namespace) in listed(spec).iter().enumerate() {
         let at = format_args!("/linux/namespaces/{index}");
         if seen.contains(&namespace.typ()) {
             findings.problem(
                 at,
                 format!(
                     "a namespace of type {} is given twice",
-                    name(namespace.typ())
+                    Kind::of(namespace).name()
                 ),
             );
         } else {
@@ -87,14 +54,14 @@ pub(super) fn check(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Fin
         }
     }
     // Without one, the container's mounts and its new root would be the runtime's own.
-    if !namespaces.has(LinuxNamespaceType::Mount) {
+    if !namespaces.has(Kind::Mount) {
         findings.problem("/linux/namespaces", "a namespace of type mount is required");
     }
     check_mappings(spec, namespaces, findings);
     check_time_offsets(spec, namespaces, findings);
 }
 
-fn check_mappings(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Findings) {
+fn check_mappings(spec: &Spec, namespaces: &Namespaces, findings: &mut Findings) {
     let Some(linux) = spec.linux() else { return };
     let uids = linux.uid_mappings().as_deref().unwrap_or_default();
     let gids = linux.gid_mappings().as_deref().unwrap_or_default();
@@ -105,9 +72,9 @@ fn check_mappings(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Findi
         (false, _) => ("uidMappings", "/linux/uidMappings"),
         (true, false) => ("gidMappings", "/linux/gidMappings"),
     };
-    if !namespaces.has(LinuxNamespaceType::User) {
+    if !namespaces.has(Kind::User) {
         findings.problem(at, "mappings need a namespace of type user");
-    } else if namespaces.path(LinuxNamespaceType::User).is_some() {
+    } else if namespaces.path(Kind::User).is_some() {
         // containerd and CRI-O write both for every container of a pod with a
         // user namespace, so this cannot be an error as it stands.
         findings.warning(
@@ -120,7 +87,7 @@ fn check_mappings(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Findi
     }
 }
 
-fn check_time_offsets(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut Findings) {
+fn check_time_offsets(spec: &Spec, namespaces: &Namespaces, findings: &mut Findings) {
     let offsets = spec
         .linux()
         .as_ref()
@@ -128,7 +95,7 @@ fn check_time_offsets(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut F
     let Some(offsets) = offsets.filter(|offsets| !offsets.is_empty()) else {
         return;
     };
-    if !namespaces.private(LinuxNamespaceType::Time) {
+    if !namespaces.makes(Kind::Time) {
         let text =
             "offsets need a new namespace of type time: they cannot change once a process is in it";
         findings.problem("/linux/timeOffsets", text);
@@ -144,19 +111,5 @@ fn check_time_offsets(spec: &Spec, namespaces: &Namespaces<'_>, findings: &mut F
         if offset.nanosecs().unwrap_or_default() > 999_999_999 {
             findings.problem(format_args!("{at}/nanosecs"), "not in 0..=999999999");
         }
-    }
-}
-
-/// The specification's word for a type.
-pub(super) fn name(typ: LinuxNamespaceType) -> &'static str {
-    match typ {
-        LinuxNamespaceType::Mount => "mount",
-        LinuxNamespaceType::Cgroup => "cgroup",
-        LinuxNamespaceType::Uts => "uts",
-        LinuxNamespaceType::Ipc => "ipc",
-        LinuxNamespaceType::User => "user",
-        LinuxNamespaceType::Pid => "pid",
-        LinuxNamespaceType::Network => "network",
-        LinuxNamespaceType::Time => "time",
     }
 }

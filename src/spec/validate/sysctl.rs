@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType};
+use oci_spec::runtime::Linux;
 
 use super::findings::Findings;
-use super::namespaces::{Namespaces, name};
 use super::{clean, escape};
+use crate::spec::namespaces::{Kind, Namespaces};
 
 /// Parameters of an IPC namespace outside `fs/mqueue`.
 const IPC: [&str; 8] = [
@@ -48,7 +48,7 @@ pub fn path(name: &str) -> Option<String> {
 
 /// Checks all parameters: a parameter of the host would change every other
 /// container too, and `kernel.core_pattern` runs programs (CVE-2022-0811).
-pub(super) fn check(linux: &Linux, namespaces: &Namespaces<'_>, findings: &mut Findings) {
+pub(super) fn check(linux: &Linux, namespaces: &Namespaces, findings: &mut Findings) {
     for (name, value) in linux.sysctl().iter().flatten() {
         let at = format!("/linux/sysctl/{}", escape(name));
         // One write is one value: a second line would be another one.
@@ -65,8 +65,8 @@ pub(super) fn check(linux: &Linux, namespaces: &Namespaces<'_>, findings: &mut F
 }
 
 /// Checks that the container has the namespace a parameter belongs to.
-fn check_owner(path: &str, at: &str, namespaces: &Namespaces<'_>, findings: &mut Findings) {
-    use LinuxNamespaceType::{Ipc, Network, User, Uts};
+fn check_owner(path: &str, at: &str, namespaces: &Namespaces, findings: &mut Findings) {
+    use Kind::{Ipc, Network, User, Uts};
     let typ = if IPC.contains(&path) || path.starts_with("fs/mqueue/") {
         Ipc
     } else if path.starts_with("net/") {
@@ -83,7 +83,7 @@ fn check_owner(path: &str, at: &str, namespaces: &Namespaces<'_>, findings: &mut
             "not in a separate kernel namespace: it would change the host",
         );
     };
-    let typ_name = name(typ);
+    let typ_name = typ.name();
     if !namespaces.has(typ) {
         let text =
             format!("not allowed without a namespace of type {typ_name}: it would change the host");

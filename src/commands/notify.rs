@@ -16,21 +16,21 @@ const DIRECTORY: &str = "notify";
 
 /// The socket that the container's program writes to.
 #[derive(Debug)]
-pub struct Notify {
+pub(super) struct Notify {
     socket: UnixDatagram,
     /// The service manager's own socket.
     manager: PathBuf,
 }
 
 /// The service manager that started the runtime, if it wants to be told.
-pub fn manager() -> Option<PathBuf> {
+pub(super) fn manager() -> Option<PathBuf> {
     std::env::var_os("NOTIFY_SOCKET")
         .filter(|path| !path.is_empty())
         .map(PathBuf::from)
 }
 
 /// Makes the directory for the socket; `create` binds it into the container.
-pub fn make_directory(state: &Path) -> Result<PathBuf> {
+pub(super) fn make_directory(state: &Path) -> Result<PathBuf> {
     let directory = state.join(DIRECTORY);
     let failed =
         |sysno, error: &std::io::Error| Error::io("make", directory.display(), sysno, error);
@@ -42,7 +42,7 @@ pub fn make_directory(state: &Path) -> Result<PathBuf> {
 
 impl Notify {
     /// Makes the socket, if the container was created for one and somebody wants to know.
-    pub fn bind(state: &Path) -> Result<Option<Self>> {
+    pub(super) fn bind(state: &Path) -> Result<Option<Self>> {
         let path = state.join(DIRECTORY).join("notify.sock");
         let Some(manager) = manager().filter(|_| state.join(DIRECTORY).is_dir()) else {
             return Ok(None);
@@ -59,7 +59,7 @@ impl Notify {
     }
 
     /// Waits until the program is ready, or has ended, and tells the manager.
-    pub fn forward(&self, pid: i32, pidfd: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    pub(super) fn forward(&self, pid: i32, pidfd: std::os::fd::BorrowedFd<'_>) -> Result<()> {
         let failed = |sysno, error: &std::io::Error| {
             Error::io("pass readiness on to", self.manager.display(), sysno, error)
         };
