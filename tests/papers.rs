@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -195,6 +196,43 @@ fn every_test_that_the_architecture_names_exists() {
         .filter(|name| !sources.contains(&format!("fn {name}(")))
         .collect();
     assert!(missing.is_empty(), "no such test: {missing:?}");
+}
+
+/// Standard output of the real binary.
+fn capsid(args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_capsid"));
+    let output = command.args(args).current_dir(top()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "capsid {args:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_readme_lists_the_commands_there_are() {
+    let help = capsid(&["--help"]);
+    let list = help.split("Commands:\n").nth(1).unwrap();
+    let there: BTreeSet<String> = list
+        .lines()
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect();
+    let text = read("README.md");
+    let table = text.split("## Commands").nth(1).unwrap();
+    let listed: BTreeSet<String> = table
+        .lines()
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .flat_map(|(names, _)| quoted(names))
+        .collect();
+    assert_eq!(listed, there);
+}
+
+#[test]
+fn the_first_container_can_be_planned() {
+    let plan = capsid(&["explain", "examples/hello"]);
+    assert!(plan.contains("bind recursively /usr on /usr rro"), "{plan}");
+    assert!(plan.contains("execute /bin/sh"), "{plan}");
 }
 
 #[test]
