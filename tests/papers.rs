@@ -198,6 +198,51 @@ fn every_test_that_the_architecture_names_exists() {
     assert!(missing.is_empty(), "no such test: {missing:?}");
 }
 
+#[test]
+fn every_variable_of_the_tests_is_explained() {
+    let papers = read("docs/testing.md");
+    let mut missing = BTreeSet::new();
+    for dir in ["src", "integration"] {
+        for file in files(dir, ".rs") {
+            let text = fs::read_to_string(file).unwrap();
+            for rest in text.split("CAPSID_TEST_").skip(1) {
+                let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_');
+                let name = format!("`CAPSID_TEST_{}=", &rest[..end.unwrap_or(rest.len())]);
+                if !papers.contains(&name) {
+                    missing.insert(name);
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not in docs/testing.md: {missing:?}");
+}
+
+/// Every rule that has an outcome, as `explain` shows it.
+#[test]
+fn every_rule_is_in_the_paper_on_hardening() {
+    let papers = read("docs/hardening.md");
+    let plan = capsid(&["explain", "examples/hello"]);
+    let rules = plan.strip_prefix("rules:\n").unwrap();
+    let ids: Vec<&str> = rules
+        .lines()
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.trim().split_once(':'))
+        .map(|(id, _)| id)
+        .collect();
+    assert!(ids.len() > 3, "{plan}");
+    let headings: Vec<&str> = papers
+        .lines()
+        .filter(|line| line.starts_with("### "))
+        .collect();
+    for id in ids {
+        let word = format!("`{id}`");
+        assert!(
+            headings.iter().any(|heading| heading.contains(&word)),
+            "no entry for {id} in docs/hardening.md"
+        );
+    }
+}
+
 /// Standard output of the real binary.
 fn capsid(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_capsid"));
