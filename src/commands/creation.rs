@@ -183,6 +183,15 @@ pub(super) struct Created {
 /// Creates a container; on failure nothing of it is left.
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<Created> {
     check_id(&args.id)?;
+    if global.systemd_cgroup {
+        return Err(Error::Missing {
+            doing: "let systemd manage the cgroup".into(),
+            missing: "this version has no systemd driver".into(),
+            repair: "leave --systemd-cgroup out and have the engine use cgroupfs \
+                     (podman --cgroup-manager=cgroupfs; Docker native.cgroupdriver=cgroupfs)"
+                .into(),
+        });
+    }
     // What the caller left open is neither for hooks nor for helpers.
     crate::sys::fd::close_range_on_exec(3)
         .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
