@@ -1,6 +1,7 @@
 # make          a static binary, its man pages and completions, in target/dist
 # make install  puts them below $(DESTDIR)$(PREFIX); needs no compiler
 # make check    what a change must pass
+# make debian-rootfs   a Debian tree for the tests
 
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
@@ -21,7 +22,7 @@ ifneq ($(COMMIT),)
 export CAPSID_COMMIT := $(COMMIT)
 endif
 
-.PHONY: dist check install uninstall clean
+.PHONY: dist check install uninstall clean debian-rootfs
 dist:
 	@set -e; \
 	target=$(MUSL); \
@@ -54,6 +55,14 @@ uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/capsid $(DESTDIR)$(MANDIR)/man1/capsid.1 \
 		$(DESTDIR)$(MANDIR)/man1/capsid-*.1 $(DESTDIR)$(BASHDIR)/capsid \
 		$(DESTDIR)$(ZSHDIR)/_capsid $(DESTDIR)$(FISHDIR)/capsid.fish
+
+# A Debian tree for tests, made once; needs root and debootstrap.
+debian-rootfs: $(CARGO_TARGET_DIR)/debian-rootfs/usr/bin/dpkg
+$(CARGO_TARGET_DIR)/debian-rootfs/usr/bin/dpkg:
+	rm -rf $(CARGO_TARGET_DIR)/debian-rootfs $(CARGO_TARGET_DIR)/debian-rootfs.new
+	mkdir -p $(CARGO_TARGET_DIR)
+	debootstrap --variant=minbase stable $(CARGO_TARGET_DIR)/debian-rootfs.new >/dev/null
+	mv $(CARGO_TARGET_DIR)/debian-rootfs.new $(CARGO_TARGET_DIR)/debian-rootfs
 
 clean:
 	$(CARGO) clean

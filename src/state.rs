@@ -6,14 +6,23 @@ use std::path::PathBuf;
 use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Life, Result};
+
 mod directory;
 mod entries;
 
-pub use directory::{Container, Lock, Root, START_SOCKET, Slot, check_id};
+pub use directory::{Container, Lock, Root, Slot};
 pub use entries::names;
 
 /// The format of `state.json`. A record with another number is refused, not guessed at.
 pub const FORMAT: u32 = 1;
+
+/// The socket on which a created container waits for `start`, in its state
+/// directory. That it exists is what makes a live container `created`.
+pub const START_SOCKET: &str = "start.sock";
+
+/// The same socket while the container is being set up.
+pub const PENDING_SOCKET: &str = "start.sock.pending";
 
 /// What is remembered of a container: `<root>/<id>/state.json`.
 ///
@@ -86,6 +95,19 @@ pub struct CgroupRecord {
 pub enum Driver {
     /// capsid itself, by mkdir and rmdir.
     Cgroupfs,
+}
+
+/// Whether `id` may name a container: runc's rule, so that engines see no difference.
+///
+/// # Errors
+/// [`Life::InvalidId`].
+pub fn check_id(id: &str) -> Result<()> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
+    // 255 is NAME_MAX: a longer one cannot be a directory.
+    if id.is_empty() || id.len() > 255 || id == "." || id == ".." || !id.bytes().all(allowed) {
+        return Err(Life::InvalidId.into());
+    }
+    Ok(())
 }
 
 /// Where a container is in its life.

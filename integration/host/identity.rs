@@ -8,7 +8,7 @@ use crate::roles::Test;
 
 cases! {
     ALL []: capabilities_exact, capabilities_absent, inheritable_only_as_written, ambient_as_written,
-        no_new_privileges_default, no_new_privileges_off, seccomp_without_profile, keyring_is_new,
+        no_new_privileges_default, no_new_privileges_off, keyring_is_new,
         groups_empty, single_id_root;
     RANGES []: user_and_groups, user_without_capabilities, setuid_gains_nothing, passwd_is_not_read,
         callers_groups_are_dropped, ambient_for_user;
@@ -107,34 +107,6 @@ fn no_new_privileges_off(test: &Test) {
     let bundle =
         Bundle::new(test).edit(|config| config["process"]["noNewPrivileges"] = json!(false));
     bundle.report().expect("/no_new_privs", json!(0));
-}
-
-/// Other runtimes load no filter when the bundle has none.
-fn seccomp_without_profile(test: &Test) {
-    Bundle::new(test).report().expect("/seccomp", json!(2));
-    for (call, args) in [
-        ("bpf", &["0", "0", "0"][..]),
-        ("keyctl", &["0", "-3", "0"]),
-        ("io_uring_setup", &["1", "buf:256"]),
-        ("userfaultfd", &["1"]),
-        ("perf_event_open", &["buf:128", "0", "-1", "-1", "0"]),
-        ("unshare", &["0x10000000"]),
-        ("mount", &["none", "/tmp", "tmpfs", "0", "0"]),
-        ("socket", &["38", "5", "0"]),
-        ("add_key", &["user", "k", "v", "1", "-3"]),
-        ("open_by_handle_at", &["0", "buf:64", "0"]),
-        ("kexec_load", &["0", "0", "0", "0"]),
-    ] {
-        let mut words = vec!["syscall", call];
-        words.extend_from_slice(args);
-        let output = Bundle::new(test).run_probe(&words).code(1);
-        let refused = ["EPERM", "ENOSYS", "EAFNOSUPPORT", "EACCES"];
-        assert!(
-            refused.contains(&output.text()),
-            "{call} {args:?}: {}",
-            output.text()
-        );
-    }
 }
 
 fn keyring_is_new(test: &Test) {

@@ -205,7 +205,15 @@ impl Machine {
                 "socket-activate",
                 "systemd-socket-activate is not installed",
             ),
-            Need::SocketActivate => None,
+            Need::Busybox if busybox().is_none() => skip(
+                "busybox",
+                "no static busybox on this machine (apt install busybox-static)",
+            ),
+            Need::DebianRootfs if debian_rootfs().is_none() => skip(
+                "debian",
+                "CAPSID_TEST_DEBIAN_ROOTFS names no Debian tree (make debian-rootfs, as root)",
+            ),
+            Need::SocketActivate | Need::Busybox | Need::DebianRootfs => None,
         })
     }
 
@@ -345,4 +353,20 @@ fn built_probe() -> io::Result<PathBuf> {
 /// TARGET of TARGET/TRIPLE/PROFILE.
 fn target_dir(profile: &Path) -> Option<PathBuf> {
     Some(profile.parent()?.parent()?.to_path_buf())
+}
+
+/// A busybox that runs without a dynamic loader.
+pub(crate) fn busybox() -> Option<PathBuf> {
+    let path = in_path("busybox")?;
+    let bytes = fs::read(&path).ok()?;
+    // The interpreter's name stands near the start of a dynamic program.
+    let head = &bytes[..bytes.len().min(4096)];
+    let dynamic = head.windows(4).any(|window| window == b"/ld-");
+    (!dynamic).then_some(path)
+}
+
+/// The Debian tree that the environment names.
+pub(crate) fn debian_rootfs() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CAPSID_TEST_DEBIAN_ROOTFS")?);
+    path.join("usr/bin/dpkg").exists().then_some(path)
 }

@@ -21,6 +21,7 @@ mod escapes;
 mod exec;
 mod hooks;
 mod identity;
+mod images;
 mod kernel_views;
 mod lifecycle;
 mod lists;
@@ -84,6 +85,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("passing", passing::cases()),
         ("exec", exec::cases()),
         ("escapes", escapes::cases()),
+        ("images", images::cases()),
     ]
 }
 

@@ -9,7 +9,7 @@ use crate::roles::Test;
 cases! {
     ALL []: console_socket, console_size, resize_reaches_the_program, foreground_terminal,
         foreground_exit_code, foreground_resize, terminal_rules, exec_with_terminal,
-        exec_console_socket, console_file, no_terminal_injection, console_link_is_not_followed,
+        exec_console_socket, console_file, console_link_is_not_followed,
         pts_links_are_refused;
 }
 
@@ -229,35 +229,6 @@ fn console_file(test: &Test) {
     assert!(
         console.is_null() || console["major"] != 5,
         "the host's console: {console}"
-    );
-}
-
-/// A shared terminal lets a program type into the caller's shell (TIOCSTI, TIOCLINUX, TIOCSETD).
-fn no_terminal_injection(test: &Test) {
-    for request in ["0x5412", "0x100005412", "0x541c", "0x5423"] {
-        let bundle = Bundle::new(test).args(&["syscall", "ioctl", "0", request, "x"]);
-        let output = bundle
-            .run_call(&[])
-            .through(&pty(test, "24x80", &[]))
-            .output();
-        let refused = ["EPERM", "ENOTTY", "EIO", "EACCES"];
-        assert!(
-            refused.iter().any(|name| output.stdout.contains(name)),
-            "{request}: {}",
-            output.stdout
-        );
-    }
-    let open = json!({ "defaultAction": "SCMP_ACT_ALLOW" });
-    let bundle = Bundle::new(test).edit(|config| config["linux"]["seccomp"] = open);
-    let bundle = bundle.args(&["syscall", "ioctl", "0", "0x5412", "x"]);
-    let output = bundle
-        .run_call(&[])
-        .through(&pty(test, "24x80", &[]))
-        .output();
-    assert!(
-        !output.stdout.contains("ok"),
-        "the floor filter or the session stops it: {}",
-        output.stdout
     );
 }
 

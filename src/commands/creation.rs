@@ -335,7 +335,7 @@ impl Creation<'_> {
             start,
         };
         let launched = parent::launch(plan, supplies, self)?;
-        let finished = self.announce(&launched);
+        let finished = self.announce(&launched, mode);
         if let Err(error) = finished {
             let _ = crate::sys::process::pidfd_send_signal(launched.pidfd.as_fd(), libc::SIGKILL);
             let _ = crate::sys::process::wait(launched.pid, 0);
@@ -344,7 +344,10 @@ impl Creation<'_> {
         Ok(launched)
     }
 
-    fn announce(&self, launched: &Launched) -> Result<()> {
+    fn announce(&self, launched: &Launched, mode: &Mode) -> Result<()> {
+        if mode.park {
+            start_socket::publish(self.slot.container().dir())?;
+        }
         if let Some(socket) = &self.args.pidfd_socket {
             console::send_to(socket, launched.pidfd.as_fd(), "standard")?;
         }

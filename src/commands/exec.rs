@@ -322,13 +322,18 @@ impl ExecArgs {
 
 /// Names cannot be looked up: the container's /etc/passwd is not to be trusted.
 fn parse_user(user: &str) -> Result<UserArg> {
-    let wrong = |_| Error::Usage(format!("--user {user:?}: write UID or UID:GID, as numbers"));
+    let wrong = || Error::Usage(format!("--user {user:?}: write UID or UID:GID, as numbers"));
+    // Digits only: Rust itself would take a sign.
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|_| digits).ok_or_else(wrong)
+    };
     let (uid, gid) = match user.split_once(':') {
-        Some((uid, gid)) => (uid, Some(gid.parse().map_err(wrong)?)),
+        Some((uid, gid)) => (uid, Some(number(gid)?)),
         None => (user, None),
     };
     Ok(UserArg {
-        uid: uid.parse().map_err(wrong)?,
+        uid: number(uid)?,
         gid,
     })
 }
@@ -347,7 +352,7 @@ mod tests {
                 gid: Some(8)
             }
         );
-        for wrong in ["root", "7:", ":8", "-1", "7:8:9"] {
+        for wrong in ["", "root", "7:", ":8", "-1", "+1", "7:8:9"] {
             assert!(parse_user(wrong).is_err(), "{wrong}");
         }
     }

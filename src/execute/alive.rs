@@ -176,6 +176,9 @@ pub fn status(container: &Container, record: &Record) -> Result<Status> {
     if !lives(record.pid, record.start_time)? {
         return Ok(Status::Stopped);
     }
+    if container.is_pending() {
+        return Ok(Status::Creating);
+    }
     if let Some(cgroup) = Cgroup::of(record)?
         && cgroup.is_frozen()?
     {

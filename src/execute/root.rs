@@ -161,7 +161,10 @@ fn set_attributes(tree: BorrowedFd<'_>, step: &MountStep) -> Result<()> {
         mount::set_attributes(tree, &attributes, recursive)
     };
     if matches!(step.what, What::Bind(_)) {
-        change(step.set, step.clear, false)?;
+        let stat = fd::stat(tree)?;
+        let device = stat.is(libc::S_IFCHR) || stat.is(libc::S_IFBLK);
+        let volume = if device { 0 } else { step.volume };
+        change(step.set | volume, step.clear, false)?;
     } else if step.copy_up {
         change(step.set & libc::MOUNT_ATTR_RDONLY, 0, false)?;
     }

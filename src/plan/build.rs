@@ -54,6 +54,7 @@ fn one(problem: Problem) -> Vec<Problem> {
 
 /// Plans a new container.
 pub fn for_create(hardened: &HardenedSpec, facts: &Facts, options: Options) -> Planned {
+    unsupported(&hardened.spec)?;
     let namespaces = Namespaces::of(&hardened.spec);
     let process = hardened.spec.process().as_ref();
     let missing = || Problem::new("", "process property must not be empty");
@@ -67,6 +68,35 @@ pub fn for_create(hardened: &HardenedSpec, facts: &Facts, options: Options) -> P
         namespaces,
     };
     create.plan()
+}
+
+/// What the bundle asks for and nothing here does. The specification wants an
+/// error for it, and so does whoever relies on it.
+fn unsupported(spec: &Spec) -> Result<(), Vec<Problem>> {
+    let Some(linux) = spec.linux() else {
+        return Ok(());
+    };
+    let asked = [
+        ("/linux/intelRdt", linux.intel_rdt().is_some()),
+        ("/linux/memoryPolicy", linux.memory_policy().is_some()),
+        (
+            "/linux/netDevices",
+            linux
+                .net_devices()
+                .as_ref()
+                .is_some_and(|list| !list.is_empty()),
+        ),
+    ];
+    let problems: Vec<_> = asked
+        .into_iter()
+        .filter(|(_, asked)| *asked)
+        .map(|(at, _)| Problem::new(at, "is not supported by this version of capsid"))
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
 }
 
 /// Everything a new container's plan is made from.

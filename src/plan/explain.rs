@@ -3,90 +3,82 @@
 use std::fmt;
 
 use super::Plan;
-use super::steps::Text;
+use super::steps::{EnterStep, Text};
 use crate::spec::namespaces;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_host(f)?;
+        let words = |steps: &[EnterStep]| steps.iter().map(ToString::to_string).collect();
+        let phases: [(&str, Vec<String>); 5] = [
+            ("joiner", words(&self.enter.joiner)),
+            ("enter", words(&self.enter.first)),
+            (
+                "root",
+                self.root
+                    .iter()
+                    .map(|step| step.describe(&self.sources))
+                    .collect(),
+            ),
+            (
+                "process",
+                self.process.iter().map(ToString::to_string).collect(),
+            ),
+            ("exec", self.exec.iter().map(ToString::to_string).collect()),
+        ];
+        let mut number = 0;
+        for (name, steps) in phases.iter().filter(|(_, steps)| !steps.is_empty()) {
+            writeln!(f, "{name}:")?;
+            for step in steps {
+                number += 1;
+                writeln!(f, "{number:>4}  {step}")?;
+            }
+        }
+        self.write_program(f)
+    }
+}
+
+impl Plan {
+    /// What the runtime does itself.
+    fn write_host(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "host:")?;
         match &self.cgroup {
             Some(cgroup) => {
                 writeln!(f, "  {cgroup}")?;
-                for limit in &cgroup.limits {
-                    writeln!(f, "  {limit}")?;
-                }
+                cgroup
+                    .limits
+                    .iter()
+                    .try_for_each(|limit| writeln!(f, "  {limit}"))?;
             }
             None => writeln!(f, "  no cgroup of its own")?,
         }
         if let Some(ids) = &self.ids {
             writeln!(f, "  map {ids}")?;
         }
-        for limit in &self.limits {
-            writeln!(f, "  {limit}")?;
-        }
-        let new = self.new_namespaces();
-        writeln!(f, "  clone into new namespaces: {}", namespaces::names(new))?;
+        self.limits
+            .iter()
+            .try_for_each(|limit| writeln!(f, "  {limit}"))?;
         for (kind, path) in &self.enter.paths {
             writeln!(f, "  open the {} namespace {}", kind.name(), path.display())?;
         }
-        let mut number = 0;
-        let mut phase = |f: &mut fmt::Formatter<'_>, name: &str, steps: Vec<String>| {
-            if steps.is_empty() {
-                return Ok(());
-            }
-            writeln!(f, "{name}:")?;
-            for step in steps {
-                number += 1;
-                writeln!(f, "{number:>4}  {step}")?;
-            }
-            Ok(())
-        };
-        phase(
-            f,
-            "joiner",
-            self.enter.joiner.iter().map(ToString::to_string).collect(),
-        )?;
-        phase(
-            f,
-            "enter",
-            self.enter.first.iter().map(ToString::to_string).collect(),
-        )?;
-        phase(
-            f,
-            "root",
-            self.root
-                .iter()
-                .map(|step| step.describe(&self.sources))
-                .collect(),
-        )?;
-        phase(
-            f,
-            "process",
-            self.process.iter().map(ToString::to_string).collect(),
-        )?;
-        phase(
-            f,
-            "exec",
-            self.exec.iter().map(ToString::to_string).collect(),
-        )?;
+        let new = namespaces::names(self.new_namespaces());
+        writeln!(f, "  clone into new namespaces: {new}")
+    }
+
+    fn write_program(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "program:")?;
         for argument in &self.program.arguments {
             writeln!(f, "      argument {}", Text(argument))?;
         }
         for variable in &self.program.environment {
             // A value may be a secret; a plan may end in a bug report.
-            let name = variable
-                .to_bytes()
-                .split(|byte| *byte == b'=')
-                .next()
-                .unwrap_or_default();
-            writeln!(f, "      variable {}", String::from_utf8_lossy(name))?;
+            let name = variable.to_bytes().split(|byte| *byte == b'=').next();
+            let name = String::from_utf8_lossy(name.unwrap_or_default());
+            writeln!(f, "      variable {name}")?;
         }
         Ok(())
     }
-}
 
-impl Plan {
     /// Every namespace that is made rather than joined, whoever makes it.
     fn new_namespaces(&self) -> u64 {
         let joined = self

@@ -32,6 +32,9 @@ pub struct MountStep {
     pub propagation: Vec<u64>,
     /// Fill a tmpfs with what the directory below it holds.
     pub copy_up: bool,
+    /// `MOUNT_ATTR_*` to set as well, unless what is bound is a device node: a
+    /// volume brings neither devices nor setuid programs in by itself.
+    pub volume: u64,
     /// The mount point must be a directory reached without any symbolic link:
     /// for proc and sysfs, whose place decides what masks and labels act on
     /// (CVE-2019-19921, CVE-2025-54867).
@@ -94,6 +97,10 @@ impl MountStep {
         }
         for flags in &self.propagation {
             line += &format!(" {}", propagation_name(*flags));
+        }
+        if self.volume != 0 {
+            let names = attribute_names(self.volume, 0).join(" ");
+            line += &format!(" {names} (but for a device node)");
         }
         if self.copy_up {
             line += ", filled from the directory below";
@@ -215,8 +222,7 @@ pub fn plan(
     sources: &mut Vec<BindSource>,
 ) -> Result<MountStep, Problem> {
     let at = format!("/mounts/{index}");
-    let words = mount.options().clone().unwrap_or_default();
-    let options = mount_options::parse(&words);
+    let options = mount_options::of(mount);
     let kind = mount.typ().as_deref().unwrap_or_default();
     let mut destination = mount.destination().as_os_str().as_bytes().to_vec();
     if destination.first() != Some(&b'/') {
@@ -232,9 +238,11 @@ pub fn plan(
         recursive_clear: options.recursive_clear,
         propagation: options.propagation.clone(),
         copy_up: options.copy_up,
+        volume: 0,
         plain_directory: matches!(kind, "proc" | "sysfs") && !options.bind,
     };
     if options.bind {
+        step.volume = volume_attributes(mount, &step);
         sources.push(bind_source(mount, &at, &options, setting)?);
     } else if let Some(path) = replacement(kind, setting) {
         step.plain_directory = false;
@@ -252,6 +260,24 @@ pub fn plan(
         step.what = file_system(mount, kind, &at, &options, setting)?;
     }
     Ok(step)
+}
+
+/// nosuid and nodev, unless the bundle sets or clears them itself. What is bound
+/// below /dev is devices by intent.
+fn volume_attributes(mount: &Mount, step: &MountStep) -> u64 {
+    if step.target.to_bytes() == b"/dev" || step.target.to_bytes().starts_with(b"/dev/") {
+        return 0;
+    }
+    let words = mount.options().as_deref().unwrap_or_default();
+    let says = |options: [&str; 4]| words.iter().any(|word| options.contains(&word.as_str()));
+    let mut attributes = 0;
+    if !says(["suid", "nosuid", "rsuid", "rnosuid"]) {
+        attributes |= libc::MOUNT_ATTR_NOSUID;
+    }
+    if !says(["dev", "nodev", "rdev", "rnodev"]) {
+        attributes |= libc::MOUNT_ATTR_NODEV;
+    }
+    attributes
 }
 
 fn opener(setting: &Setting<'_>) -> Opener {

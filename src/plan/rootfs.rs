@@ -10,6 +10,7 @@ use super::mounts::{self, MountStep, Setting, What, propagation_flags};
 use super::steps::{DeviceStep, HookStep, RootStep};
 use super::{BindSource, Opener, c_string};
 use crate::error::Problem;
+use crate::spec::validate::sysctl::path as sysctl_path;
 
 /// What the root phase depends on besides the configuration.
 #[derive(Debug)]
@@ -135,6 +136,7 @@ fn notify_mount(path: &Path, sources: &mut Vec<BindSource>) -> Option<MountStep>
         recursive_clear: 0,
         propagation: Vec::new(),
         copy_up: false,
+        volume: 0,
         plain_directory: false,
     })
 }
@@ -310,21 +312,13 @@ fn tail(spec: &Spec, frame: &Frame<'_>) -> Result<Vec<RootStep>, Vec<Problem>> {
     }
 }
 
-/// A key such as `net.ipv4.ip_forward`, or `net/ipv4/conf/eth0.1/forwarding`
-/// where the first separator is a slash and dots are literal.
 fn sysctl(key: &str, value: &str) -> Result<RootStep, Problem> {
     let at = format!(
         "/linux/sysctl/{}",
         key.replace('~', "~0").replace('/', "~1")
     );
-    let slashes = key
-        .find(['.', '/'])
-        .is_some_and(|first| key[first..].starts_with('/'));
-    let path = if slashes {
-        key.to_owned()
-    } else {
-        swap_separators(key)
-    };
+    // The same reading as the check's: what is checked is what is written.
+    let path = sysctl_path(key).ok_or_else(|| Problem::new(&*at, "names no sysctl"))?;
     let file = c_string(format!("sys/{path}"), &at)?;
     Ok(RootStep::Sysctl {
         file,
@@ -332,40 +326,9 @@ fn sysctl(key: &str, value: &str) -> Result<RootStep, Problem> {
     })
 }
 
-/// `net.ipv4.conf.eth0/1.forwarding` names `net/ipv4/conf/eth0.1/forwarding`.
-fn swap_separators(key: &str) -> String {
-    key.chars()
-        .map(|c| match c {
-            '.' => '/',
-            '/' => '.',
-            other => other,
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn file(key: &str) -> String {
-        match sysctl(key, "1").unwrap() {
-            RootStep::Sysctl { file, .. } => file.into_string().unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn sysctl_keys_come_in_two_spellings() {
-        assert_eq!(file("net.ipv4.ip_forward"), "sys/net/ipv4/ip_forward");
-        assert_eq!(
-            file("net/ipv4/conf/eth0.1/forwarding"),
-            "sys/net/ipv4/conf/eth0.1/forwarding"
-        );
-        assert_eq!(
-            file("net.ipv4.conf.eth0/1.forwarding"),
-            "sys/net/ipv4/conf/eth0.1/forwarding"
-        );
-    }
 
     #[test]
     fn a_device_of_the_bundle_takes_the_place_of_the_default() {

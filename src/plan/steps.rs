@@ -386,19 +386,22 @@ impl fmt::Display for ProcessStep {
                 permitted,
                 inheritable,
                 ambient,
-            } => write!(
-                f,
-                "set capabilities: effective {}, permitted {}, inheritable {}, ambient {}",
-                capability_names(*effective),
-                capability_names(*permitted),
-                capability_names(*inheritable),
-                capability_names(*ambient)
-            ),
+            } => write_sets(f, [*effective, *permitted, *inheritable, *ambient]),
             ProcessStep::NoNewPrivileges => f.write_str("set no_new_privs"),
             ProcessStep::FindProgram => f.write_str("find the program"),
             ProcessStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
         }
     }
+}
+
+fn write_sets(f: &mut fmt::Formatter<'_>, sets: [u64; 4]) -> fmt::Result {
+    let [effective, permitted, inheritable, ambient] =
+        sets.map(super::capabilities::capability_names);
+    write!(
+        f,
+        "set capabilities: effective {effective}, permitted {permitted}, "
+    )?;
+    write!(f, "inheritable {inheritable}, ambient {ambient}")
 }
 
 /// What remains after `start`.

@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Spec,
+    Capability, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
+    PosixRlimitBuilder, PosixRlimitType, Process, Spec,
 };
 
 use crate::host::{Facts, Subordinate};
@@ -62,6 +63,10 @@ pub fn apply(valid: ValidSpec, facts: &Facts) -> HardenedSpec {
     outcomes.extend(user_namespace(&mut spec, facts));
     outcomes.extend(cgroup_namespace(&mut spec));
     outcomes.push(capabilities(&spec));
+    outcomes.extend(hidden_paths(&mut spec));
+    if let Some(process) = spec.process_mut() {
+        outcomes.push(core_dumps(process));
+    }
     outcomes.push(no_new_privileges(&spec));
     HardenedSpec {
         bundle,
@@ -87,11 +92,13 @@ fn relaxed(rule: &'static str, by: impl Into<String>) -> Outcome {
 
 /// An unprivileged caller always gets a user namespace.
 fn user_namespace(spec: &mut Spec, facts: &Facts) -> Option<Outcome> {
-    if Namespaces::of(spec).has(Kind::User) {
-        return Some(enforced("userns", "the bundle has one"));
-    }
-    if facts.privileged {
-        return None;
+    let namespaces = Namespaces::of(spec);
+    let linux = spec.linux().as_ref();
+    let mapped = linux.is_some_and(|linux| linux.uid_mappings().is_some());
+    let whole = namespaces.joins(Kind::User) || (namespaces.makes(Kind::User) && mapped);
+    if whole || facts.privileged {
+        let has = namespaces.has(Kind::User);
+        return has.then(|| enforced("userns", "the bundle has one"));
     }
     let (users, groups, how) = if facts.subordinate.usable() {
         let (users, groups) = subordinate_maps(&facts.subordinate, facts.uid, facts.gid);
@@ -115,10 +122,10 @@ fn user_namespace(spec: &mut Spec, facts: &Facts) -> Option<Outcome> {
         )
     };
     let linux = spec.linux_mut().get_or_insert_with(Default::default);
-    add_namespace(
-        linux.namespaces_mut().get_or_insert_with(Vec::new),
-        LinuxNamespaceType::User,
-    );
+    if !namespaces.has(Kind::User) {
+        let list = linux.namespaces_mut().get_or_insert_with(Vec::new);
+        add_namespace(list, LinuxNamespaceType::User);
+    }
     linux.set_uid_mappings(Some(mappings(&users)));
     linux.set_gid_mappings(Some(mappings(&groups)));
     Some(enforced("userns", how))
@@ -202,12 +209,92 @@ fn capabilities(spec: &Spec) -> Outcome {
     )
 }
 
-fn no_new_privileges(spec: &Spec) -> Outcome {
-    match spec
+/// Paths of procfs and sysfs that tell too much, or change the host, when the
+/// bundle does not say which to hide.
+const MASKED_PATHS: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/scsi",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Paths of procfs that change the host when they are written.
+const READONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// Whether the bundle grants CAP_SYS_ADMIN in so many words: it asks to be
+/// privileged, and hiding paths from someone who can mount is in vain.
+fn is_privileged(spec: &Spec) -> bool {
+    let listed = spec
         .process()
         .as_ref()
-        .and_then(oci_spec::runtime::Process::no_new_privileges)
+        .and_then(|process| process.capabilities().as_ref());
+    let bounding = listed.and_then(|sets| sets.bounding().as_ref());
+    bounding.is_some_and(|set| set.contains(&Capability::SysAdmin))
+}
+
+/// Lists that a bundle leaves out are capsid's own; an empty list is the bundle's word.
+fn hidden_paths(spec: &mut Spec) -> [Outcome; 2] {
+    let privileged = is_privileged(spec);
+    let linux = spec.linux_mut().get_or_insert_with(Default::default);
+    let own = |list: &[&str]| Some(list.iter().map(ToString::to_string).collect());
+    let judge = |rule, absent, privileged| match (absent, privileged) {
+        (false, _) => enforced(rule, "the bundle's own list"),
+        (true, false) => enforced(rule, "the default list: the bundle has none"),
+        (true, true) => relaxed(rule, "the bundle, which grants CAP_SYS_ADMIN"),
+    };
+    let outcomes = [
+        judge("masked-paths", linux.masked_paths().is_none(), privileged),
+        judge(
+            "readonly-paths",
+            linux.readonly_paths().is_none(),
+            privileged,
+        ),
+    ];
+    if !privileged && linux.masked_paths().is_none() {
+        linux.set_masked_paths(own(&MASKED_PATHS));
+    }
+    if !privileged && linux.readonly_paths().is_none() {
+        linux.set_readonly_paths(own(&READONLY_PATHS));
+    }
+    outcomes
+}
+
+/// A core file holds every secret of its process, and a host's core_pattern
+/// may hand it to a program outside: none, unless the bundle sets a limit.
+pub fn core_dumps(process: &mut Process) -> Outcome {
+    let mut limits = process.rlimits().clone().unwrap_or_default();
+    if limits
+        .iter()
+        .any(|limit| limit.typ() == PosixRlimitType::RlimitCore)
     {
+        return relaxed("core-dumps", "RLIMIT_CORE in the bundle");
+    }
+    let none = PosixRlimitBuilder::default()
+        .typ(PosixRlimitType::RlimitCore)
+        .soft(0u64)
+        .hard(0u64);
+    // Every field is set, so there is nothing the builder could miss.
+    limits.extend(none.build().ok());
+    process.set_rlimits(Some(limits));
+    enforced("core-dumps", "RLIMIT_CORE 0")
+}
+
+fn no_new_privileges(spec: &Spec) -> Outcome {
+    match spec.process().as_ref().and_then(Process::no_new_privileges) {
         Some(false) => relaxed("no-new-privs", "noNewPrivileges: false in the bundle"),
         _ => enforced("no-new-privs", "set"),
     }

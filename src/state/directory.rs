@@ -18,12 +18,8 @@ use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use syscalls::Sysno;
 
-use super::{FORMAT, Record, names};
+use super::{FORMAT, PENDING_SOCKET, Record, START_SOCKET, check_id, names};
 use crate::error::{Error, Life, Result};
-
-/// The socket on which a created container waits for `start`, in its state
-/// directory. That it exists is what makes a live container `created`.
-pub const START_SOCKET: &str = "start.sock";
 
 /// The record.
 const RECORD: &str = "state.json";
@@ -355,7 +351,16 @@ impl Container {
 
     /// Whether its first process waits for `start`.
     pub fn awaits_start(&self) -> bool {
-        fstatat(&self.dir, START_SOCKET, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+        self.has(START_SOCKET)
+    }
+
+    /// Whether its first process exists and is still being set up.
+    pub fn is_pending(&self) -> bool {
+        self.has(PENDING_SOCKET)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        fstatat(&self.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Takes the start socket's name away: the container is no longer `created`.
@@ -451,19 +456,6 @@ impl Drop for Slot {
             let _ = self.container.remove();
         }
     }
-}
-
-/// Whether `id` may name a container: runc's rule, so that engines see no difference.
-///
-/// # Errors
-/// [`Life::InvalidId`].
-pub fn check_id(id: &str) -> Result<()> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
-    // 255 is NAME_MAX: a longer one cannot be a directory.
-    if id.is_empty() || id.len() > 255 || id == "." || id == ".." || !id.bytes().all(allowed) {
-        return Err(Life::InvalidId.into());
-    }
-    Ok(())
 }
 
 fn how(flags: OFlag) -> OpenHow {

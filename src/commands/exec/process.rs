@@ -7,6 +7,7 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Sp
 use super::ExecArgs;
 use crate::error::{Error, Problem, Result};
 use crate::log;
+use crate::policy;
 use crate::spec::bundle;
 use crate::spec::validate;
 use crate::state::Record;
@@ -24,7 +25,7 @@ impl ExecArgs {
 pub(super) fn of(args: &ExecArgs, record: &Record) -> Result<(Spec, Process)> {
     let bundle = bundle::read(&record.bundle)?;
     let spec = bundle.spec;
-    let process = match &args.process {
+    let mut process = match &args.process {
         Some(file) => {
             let (process, warnings) = bundle::read_process(file)?;
             warnings.iter().for_each(log::warning);
@@ -34,6 +35,7 @@ pub(super) fn of(args: &ExecArgs, record: &Record) -> Result<(Spec, Process)> {
     };
     let warnings = validate::validate_process(&process, &args.source(record))?;
     warnings.iter().for_each(log::warning);
+    policy::core_dumps(&mut process);
     Ok((spec, process))
 }
 
