@@ -262,6 +262,7 @@ impl Case {
     /// configuration's namespaces already.
     fn exec(&self, hardened: &HardenedSpec, facts: &Facts) -> Result<(Plan, Vec<String>), Error> {
         let namespaces = Namespaces::of(&hardened.spec);
+        let linux = hardened.spec.linux().as_ref();
         let target = Target {
             id: ID.into(),
             differing: Kind::ALL
@@ -270,9 +271,11 @@ impl Case {
                 .fold(0, |flags, kind| flags | kind.flag()),
             may_set_groups: !self.choices.no_setgroups,
             preserved_fds: self.choices.preserved_fds,
+            seccomp: linux.and_then(|linux| linux.seccomp().clone()),
+            personality: linux.and_then(|linux| linux.personality().clone()),
         };
         let process = hardened.spec.process().as_ref().unwrap();
-        build::for_exec(&hardened.spec, process, facts, &target).map_err(problems)
+        build::for_exec(process, facts, &target).map_err(problems)
     }
 
     fn plan(&self) -> Result<(HardenedSpec, Plan, Vec<String>), Error> {

@@ -51,7 +51,7 @@ fn namespaces_are_entered_while_privileges_allow() {
     every_plan(|plan| {
         in_order(&plan.enter.joiner, |step| match step {
             // The files below /proc/self change hands with the user namespace.
-            EnterStep::Affinity(_) | EnterStep::OomScoreAdj(_) => 0,
+            EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 0,
             EnterStep::Hide => 1,
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 2,
             EnterStep::NewUserNamespace => 3,
@@ -60,7 +60,7 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::RuntimeHooks | EnterStep::NewCgroupNamespace => 9,
         });
         in_order(&plan.enter.first, |step| match step {
-            EnterStep::Affinity(_) | EnterStep::OomScoreAdj(_) => 0,
+            EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 0,
             // newuidmap looks at who owns /proc/PID, which hiding changes.
             EnterStep::IdMaps => 1,
             EnterStep::Hide => 2,
