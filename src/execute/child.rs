@@ -149,7 +149,6 @@ impl Walk<'_> {
                 self.write_proc(c"self/timens_offsets", offsets.to_bytes())
             }
             EnterStep::Hide => process::hide(),
-            EnterStep::RuntimeHooks => self.ask(&ToParent::RuntimeHooks),
             EnterStep::NewCgroupNamespace => {
                 process::unshare(u64::from(libc::CLONE_NEWCGROUP.cast_unsigned()))
             }
@@ -240,7 +239,6 @@ impl Walk<'_> {
             ExecStep::Process(step) => self.process(step),
             ExecStep::Execute(_) => {
                 protocol::tell_parent(self.socket(), &ToParent::Executing)?;
-                process::default_signals()?;
                 Err(program::execute(&self.plan.program, self.handles))
             }
         }
@@ -275,7 +273,10 @@ impl Walk<'_> {
         }
         fd::close_range(kept.max(first - 1) + 1, u32::MAX)?;
         // The runtime marked everything it was given; these the program gets.
-        (3..first).try_for_each(fd::keep_on_exec)
+        (3..first).try_for_each(fd::keep_on_exec)?;
+        // What follows may be done under the bundle's filter, which need not
+        // know of signals: execve and write are all that is asked of it.
+        process::default_signals()
     }
 }
 

@@ -181,6 +181,14 @@ fn open_source(procfs: &OwnedFd, source: &crate::plan::BindSource) -> Result<Own
     let path = source.path.to_string_lossy();
     let tree = mount::clone_tree(At::Cwd, &source.path, source.recursive)
         .map_err(|failure| Error::system("open the bind source", &path, failure))?;
+    // Opened in the host's own mount namespace, it would stay a peer of the
+    // host's mount: what is mounted inside would appear on the host.
+    let slave = Attributes {
+        propagation: libc::MS_SLAVE,
+        ..Attributes::default()
+    };
+    mount::set_attributes(tree.as_fd(), &slave, true)
+        .map_err(|failure| Error::system("cut off the propagation of", &path, failure))?;
     if let Some(maps) = source.idmap.as_ref().and_then(|idmap| idmap.maps.as_ref()) {
         let namespace = idmaps::describing_namespace(procfs.as_fd(), maps)?;
         idmap(source, &tree, &namespace)?;

@@ -24,10 +24,7 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
         RootStep::OpenSource(index) => open_source(walk, *index),
         RootStep::AttachRoot { path } => attach_root(walk, path),
-        RootStep::BecomeRoot => {
-            restrict::set_gid(0)?;
-            restrict::set_uid(0)
-        }
+        RootStep::BecomeRoot => become_root(),
         RootStep::Mount(step) => mount_one(walk, step),
         RootStep::Device(device) => make_device(root_of(walk)?, device),
         RootStep::Link {
@@ -38,20 +35,34 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         } => link(root_of(walk)?, target, directory, name, *replace),
         RootStep::Console { size, uid } => console(walk, *size, *uid),
         RootStep::Terminal { size, uid } => terminal(walk, *size, *uid),
+        RootStep::RuntimeHooks => walk.ask(&ToParent::RuntimeHooks),
         RootStep::Hook(hook) => hooks_inside::run(walk, hook),
         RootStep::Sysctl { file, value } => walk.write_proc(file, value.to_bytes()),
         RootStep::Mask(path) => mask(walk, path),
         RootStep::ReadonlyPath(path) => make_readonly(root_of(walk)?, path),
-        RootStep::ReadonlyRoot => {
-            let attributes = Attributes {
-                set: libc::MOUNT_ATTR_RDONLY,
-                ..Attributes::default()
-            };
-            mount::set_attributes(root_of(walk)?, &attributes, false)
+        RootStep::ReadonlyMount(path) => {
+            make_mount_readonly(lookup::open(root_of(walk)?, path)?.as_fd())
         }
+        RootStep::ReadonlyRoot => make_mount_readonly(root_of(walk)?),
         RootStep::Pivot => pivot(root_of(walk)?),
         RootStep::MoveRoot => move_root(walk),
         RootStep::RootPropagation(flags) => mount::set_propagation(c"/", *flags),
+    }
+}
+
+fn make_mount_readonly(mount: BorrowedFd<'_>) -> Result<()> {
+    let attributes = Attributes {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Attributes::default()
+    };
+    mount::set_attributes(mount, &attributes, false)
+}
+
+/// A joined user namespace need not map 0; the process then stays who it is.
+fn become_root() -> Result<()> {
+    match restrict::set_gid(0).and_then(|()| restrict::set_uid(0)) {
+        Err(failure) if failure.is(libc::EINVAL) => Ok(()),
+        other => other,
     }
 }
 

@@ -125,7 +125,11 @@ impl Create<'_> {
         let extra = environment(self.process, listen, notify);
         let program = program::program(self.process, &extra).map_err(one)?;
         let plan = Plan {
-            limits: limits_by_runtime(self.process, &surroundings),
+            limits: if self.ids.is_some() {
+                self.limits()
+            } else {
+                Vec::new()
+            },
             cgroup: self.options.cgroup,
             ids: self.ids,
             enter,
@@ -142,10 +146,19 @@ impl Create<'_> {
         let circumstances = Circumstances {
             privileged: self.facts.privileged,
             has_cgroup: self.options.cgroup.is_some(),
-            runtime_hooks: has_runtime_hooks(self.spec),
             oom_score_adj: self.process.oom_score_adj(),
+            limits: self.limits(),
         };
         enter::for_create(self.spec, &circumstances)
+    }
+
+    /// The resource limits that cannot be raised any more in the user namespace.
+    fn limits(&self) -> Vec<ProcessStep> {
+        if self.facts.privileged && self.namespaces.has(Kind::User) {
+            process::limits(self.process)
+        } else {
+            Vec::new()
+        }
     }
 
     fn root(&self) -> Result<(Vec<RootStep>, Vec<BindSource>), Vec<Problem>> {
@@ -168,6 +181,7 @@ impl Create<'_> {
             parent_mount: self.options.parent_mount.as_deref(),
             bind_devices: self.namespaces.has(Kind::User) || self.facts.in_user_namespace,
             no_pivot: self.options.no_pivot,
+            runtime_hooks: has_runtime_hooks(self.spec),
             hooks,
             notify: self.options.notify.as_deref(),
         };
@@ -193,7 +207,7 @@ impl Create<'_> {
             may_set_groups: may_set_groups(enter, self.ids.as_ref(), self.facts),
             available_capabilities: available(self.namespaces.has(Kind::User), self.facts),
             names: (self.spec.hostname().clone(), self.spec.domainname().clone()),
-            limits_by_runtime: self.facts.privileged && self.ids.is_some(),
+            limits_by_runtime: self.facts.privileged && self.namespaces.has(Kind::User),
         }
     }
 
@@ -283,7 +297,9 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         enter: enter.map_err(one)?,
         sources: Vec::new(),
         root: if terminal {
-            vec![console(process)]
+            // Only whoever is mapped in there may give the terminal away.
+            let root = in_user_namespace.then_some(RootStep::BecomeRoot);
+            root.into_iter().chain([console(process)]).collect()
         } else {
             Vec::new()
         },

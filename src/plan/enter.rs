@@ -40,23 +40,21 @@ pub struct Circumstances {
     pub privileged: bool,
     /// The first process is put in a cgroup of its own.
     pub has_cgroup: bool,
-    /// prestart or createRuntime hooks exist.
-    pub runtime_hooks: bool,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
+    /// Resource limits, where the process may not raise them in its user namespace.
+    pub limits: Vec<ProcessStep>,
 }
 
 /// Plans how a new container enters its namespaces.
 pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, Problem> {
     let wanted = Namespaces::of(spec);
     let offsets = time_offsets(spec.linux().as_ref())?;
+    let joined = wanted.joined.iter().map(|(kind, _)| kind.flag());
     let mut enter = Enter {
-        differing: wanted.new,
+        differing: joined.fold(wanted.new, |flags, flag| flags | flag),
         ..Enter::default()
     };
-    for (kind, _) in &wanted.joined {
-        enter.differing |= kind.flag();
-    }
     enter.paths = in_joining_order(&wanted, circumstances.privileged);
     let joins = enter
         .paths
@@ -66,20 +64,19 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
     // The cgroup namespace is made by the process itself: clone would make it
     // with the runtime's own cgroup as its root.
     let own_cgroup_namespace = wanted.makes(Kind::Cgroup) && circumstances.has_cgroup;
-    enter.new = wanted.new;
-    if own_cgroup_namespace {
-        enter.new &= !Kind::Cgroup.flag();
-    }
-    if let Some(score) = circumstances.oom_score_adj {
-        let score = EnterStep::OomScoreAdj(c_string(score.to_string(), "/process/oomScoreAdj")?);
-        if needs_joiner(&wanted, offsets.is_some()) {
-            enter.joiner.push(score);
-        } else {
-            enter.first.push(score);
-        }
-    }
+    let by_itself = if own_cgroup_namespace {
+        Kind::Cgroup.flag()
+    } else {
+        0
+    };
+    enter.new = wanted.new & !by_itself;
+    let early = early(&wanted, circumstances)?;
     let makes_user = wanted.makes(Kind::User);
     if needs_joiner(&wanted, offsets.is_some()) {
+        enter.joiner = early;
+        // Root of a namespace may trace whoever joins it, with all descriptors.
+        let hide = wanted.joins(Kind::User).then_some(EnterStep::Hide);
+        enter.joiner.extend(hide);
         enter.joiner.extend(joins);
         if makes_user {
             enter
@@ -93,6 +90,7 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
         }
         enter.first.push(EnterStep::Hide);
     } else {
+        enter.first = early;
         if makes_user {
             enter.first.push(EnterStep::IdMaps);
         }
@@ -102,10 +100,21 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
     if own_cgroup_namespace {
         enter.first.push(EnterStep::NewCgroupNamespace);
     }
-    if circumstances.runtime_hooks {
-        enter.first.push(EnterStep::RuntimeHooks);
-    }
     Ok(enter)
+}
+
+/// What takes privileges that a user namespace takes away.
+fn early(wanted: &Namespaces, circumstances: &Circumstances) -> Result<Vec<EnterStep>, Problem> {
+    let mut steps = Vec::new();
+    if wanted.joins(Kind::User) {
+        let limits = circumstances.limits.iter().cloned().map(Box::new);
+        steps.extend(limits.map(EnterStep::Limit));
+    }
+    if let Some(score) = circumstances.oom_score_adj {
+        let score = c_string(score.to_string(), "/process/oomScoreAdj")?;
+        steps.push(EnterStep::OomScoreAdj(score));
+    }
+    Ok(steps)
 }
 
 /// Plans how one more process enters a running container.
@@ -204,8 +213,8 @@ mod tests {
         Circumstances {
             privileged,
             has_cgroup: false,
-            runtime_hooks: false,
             oom_score_adj: None,
+            limits: Vec::new(),
         }
     }
 

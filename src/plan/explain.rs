@@ -61,7 +61,7 @@ impl Plan {
         for (kind, path) in &self.enter.paths {
             writeln!(f, "  open the {} namespace {}", kind.name(), path.display())?;
         }
-        let new = namespaces::names(self.new_namespaces());
+        let new = namespaces::names(self.enter.new);
         writeln!(f, "  clone into new namespaces: {new}")
     }
 
@@ -77,19 +77,5 @@ impl Plan {
             writeln!(f, "      variable {name}")?;
         }
         Ok(())
-    }
-
-    /// Every namespace that is made rather than joined, whoever makes it.
-    fn new_namespaces(&self) -> u64 {
-        let joined = self
-            .enter
-            .paths
-            .iter()
-            .fold(0, |flags, (kind, _)| flags | kind.flag());
-        if self.root.is_empty() || self.enter.new == 0 {
-            self.enter.new
-        } else {
-            self.enter.differing & !joined
-        }
     }
 }

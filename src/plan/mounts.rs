@@ -56,6 +56,18 @@ pub enum What {
 }
 
 impl MountStep {
+    /// Takes the read-only attribute off a tmpfs that will have things made in
+    /// it, and says where it is to be set later.
+    pub(super) fn without_read_only(&mut self) -> Option<CString> {
+        let tmpfs =
+            matches!(&self.what, What::FileSystem { kind, .. } if kind.as_c_str() == c"tmpfs");
+        let late = tmpfs && self.set & libc::MOUNT_ATTR_RDONLY != 0;
+        if late {
+            self.set &= !libc::MOUNT_ATTR_RDONLY;
+        }
+        late.then(|| self.target.clone())
+    }
+
     /// The step in one line.
     pub(super) fn describe(&self, sources: &[BindSource]) -> String {
         let mut line = match &self.what {
@@ -223,6 +235,12 @@ pub fn plan(
 ) -> Result<MountStep, Problem> {
     let at = format!("/mounts/{index}");
     let options = mount_options::of(mount);
+    if options.remount {
+        return Err(Problem::new(
+            format!("{at}/options"),
+            "remount changes a mount that is there; give its options where it is mounted",
+        ));
+    }
     let kind = mount.typ().as_deref().unwrap_or_default();
     let mut destination = mount.destination().as_os_str().as_bytes().to_vec();
     if destination.first() != Some(&b'/') {
@@ -319,6 +337,13 @@ fn bind_source(
             maps: (!none).then(|| IdMaps::new(users, groups, setting.privileged, (0, 0))),
         }),
     };
+    if idmap.as_ref().is_some_and(|idmap| idmap.maps.is_none()) && setting.ids.is_none() {
+        return Err(Problem::new(
+            at,
+            "idmap without mappings takes those of a new user namespace; this one is joined: \
+             list uidMappings and gidMappings of the mount",
+        ));
+    }
     if idmap.is_some() && !setting.privileged {
         return Err(Problem::new(
             at,
@@ -340,14 +365,21 @@ fn bind_source(
 
 /// What is bound from the host where the kernel refuses an own instance: sysfs
 /// and mqueue belong to the network and ipc namespace, which a process in a
-/// new user namespace does not own unless they are new too; cgroup2 shows the
+/// new user namespace does not own unless they are new too, as procfs does to the
+/// pid namespace; cgroup2 shows the
 /// whole tree without a cgroup namespace.
 fn replacement(kind: &str, setting: &Setting<'_>) -> Option<CString> {
     let namespaces = setting.namespaces;
-    let new_user = namespaces.makes(Kind::User);
+    // Whoever joins a user namespace may find one it owns beside it.
+    let foreign = |kind| {
+        namespaces.has(Kind::User)
+            && !namespaces.makes(kind)
+            && (namespaces.makes(Kind::User) || !namespaces.joins(kind))
+    };
     match kind {
-        "sysfs" if new_user && !namespaces.makes(Kind::Network) => Some(c"/sys".to_owned()),
-        "mqueue" if new_user && !namespaces.makes(Kind::Ipc) => Some(c"/dev/mqueue".to_owned()),
+        "sysfs" if foreign(Kind::Network) => Some(c"/sys".to_owned()),
+        "mqueue" if foreign(Kind::Ipc) => Some(c"/dev/mqueue".to_owned()),
+        "proc" if foreign(Kind::Pid) => Some(c"/proc".to_owned()),
         "cgroup" | "cgroup2" if !namespaces.has(Kind::Cgroup) => {
             let path = setting
                 .cgroup

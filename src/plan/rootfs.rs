@@ -1,6 +1,6 @@
 //! The root file system: mounts, devices, links, masks, pivot.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use super::mounts::{self, MountStep, Setting, What, propagation_flags};
 use super::steps::{DeviceStep, HookStep, RootStep};
 use super::{BindSource, Opener, c_string};
 use crate::error::Problem;
+use crate::spec::namespaces::Kind;
 use crate::spec::validate::sysctl::path as sysctl_path;
 
 /// What the root phase depends on besides the configuration.
@@ -25,6 +26,8 @@ pub struct Frame<'a> {
     pub bind_devices: bool,
     /// Without pivot_root(2).
     pub no_pivot: bool,
+    /// There are prestart or createRuntime hooks.
+    pub runtime_hooks: bool,
     /// createContainer hooks.
     pub hooks: Vec<HookStep>,
     /// A directory with the socket to notify, bound on /run/notify.
@@ -62,10 +65,15 @@ pub fn plan(
     if !problems.is_empty() {
         return Err(problems);
     }
+    // Later mounts and devices need their mount points in there.
+    let late = mounts.iter_mut().filter_map(MountStep::without_read_only);
+    let late: Vec<_> = late.map(RootStep::ReadonlyMount).collect();
     let mut steps = beginning;
     steps.extend(mounts.into_iter().map(RootStep::Mount));
     steps.extend(inside);
+    steps.extend(frame.runtime_hooks.then_some(RootStep::RuntimeHooks));
     steps.extend(frame.hooks.into_iter().map(RootStep::Hook));
+    steps.extend(late);
     steps.extend(tail);
     Ok((steps, sources))
 }
@@ -101,11 +109,12 @@ fn beginning(
     steps.extend(sources.iter().enumerate().filter_map(child_opens));
     let path = c_string(frame.rootfs.as_os_str().as_bytes(), "/root/path")?;
     steps.push(RootStep::AttachRoot { path });
-    if frame
-        .setting
-        .ids
-        .is_some_and(|ids| ids.maps_user(0) && ids.maps_group(0))
-    {
+    let maps_root = match frame.setting.ids {
+        Some(ids) => ids.maps_user(0) && ids.maps_group(0),
+        // What a joined one maps shows when it is tried.
+        None => frame.setting.namespaces.joins(Kind::User),
+    };
+    if maps_root {
         steps.push(RootStep::BecomeRoot);
     }
     Ok(steps)
@@ -147,9 +156,12 @@ fn inside_dev(
     frame: &Frame<'_>,
     mounts: &[MountStep],
 ) -> Result<Vec<RootStep>, Problem> {
+    // Compared as paths: with /dev/ for /dev, the links would be made on the host.
+    let is_dev =
+        |target: &CStr| Path::new(OsStr::from_bytes(target.to_bytes())) == Path::new("/dev");
     let bound = mounts
         .iter()
-        .any(|mount| mount.target.as_c_str() == c"/dev" && matches!(mount.what, What::Bind(_)));
+        .any(|mount| is_dev(&mount.target) && matches!(mount.what, What::Bind(_)));
     let mut steps = Vec::new();
     if !bound {
         steps.extend(

@@ -27,8 +27,6 @@ pub enum EnterStep {
     TimeOffsets(CString),
     /// Not dumpable: nobody inside can trace it or follow its /proc links.
     Hide,
-    /// Wait until the runtime has run the prestart and createRuntime hooks.
-    RuntimeHooks,
     /// A new cgroup namespace, now that the process is in its cgroup.
     NewCgroupNamespace,
 }
@@ -61,14 +59,10 @@ impl fmt::Display for EnterStep {
             EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
             EnterStep::IdMaps => f.write_str("wait for the id maps"),
             EnterStep::TimeOffsets(text) => {
-                write!(
-                    f,
-                    "make a time namespace with offsets: {}",
-                    Text(text).to_string().trim_end().replace('\n', ", ")
-                )
+                let lines = text.to_string_lossy().trim_end().replace('\n', ", ");
+                write!(f, "make a time namespace with offsets: {lines}")
             }
             EnterStep::Hide => f.write_str("become undumpable"),
-            EnterStep::RuntimeHooks => f.write_str("wait for the prestart and createRuntime hooks"),
             EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
         }
     }
@@ -79,8 +73,7 @@ impl fmt::Display for EnterStep {
 pub enum RootStep {
     /// Change the propagation of every mount of the host's tree, in this namespace only.
     Propagation(u64),
-    /// Make one mount of the host's tree private, in this namespace only: the
-    /// one the root file system is on.
+    /// Make the host's mount that the root is on private, in this namespace only.
     PrivateParent(CString),
     /// Open one of the plan's bind sources.
     OpenSource(usize),
@@ -120,6 +113,9 @@ pub enum RootStep {
         /// Who owns the terminal.
         uid: u32,
     },
+    /// Wait until the runtime has run the prestart and createRuntime hooks: they
+    /// find the mounts made and the old root still there.
+    RuntimeHooks,
     /// A createContainer hook.
     Hook(HookStep),
     /// Write a sysctl.
@@ -133,6 +129,8 @@ pub enum RootStep {
     Mask(CString),
     /// Make a path read-only, with all mounted below it.
     ReadonlyPath(CString),
+    /// Make one mount read-only, now that all below it is made.
+    ReadonlyMount(CString),
     /// Make the root mount read-only.
     ReadonlyRoot,
     /// Make the new root `/` and drop the old one.
@@ -220,12 +218,14 @@ impl RootStep {
                 None => "open a terminal as /dev/console".into(),
             },
             RootStep::Terminal { .. } => "open a terminal".into(),
+            RootStep::RuntimeHooks => "wait for the prestart and createRuntime hooks".into(),
             RootStep::Hook(hook) => hook.to_string(),
             RootStep::Sysctl { file, value } => {
                 format!("write {} to /proc/{}", Text(value), Text(file))
             }
             RootStep::Mask(path) => format!("mask {}", Text(path)),
             RootStep::ReadonlyPath(path) => format!("make {} read-only", Text(path)),
+            RootStep::ReadonlyMount(path) => format!("make the mount {} read-only", Text(path)),
             RootStep::ReadonlyRoot => "make the root mount read-only".into(),
             RootStep::Pivot => "pivot to the new root and detach the old one".into(),
             RootStep::MoveRoot => "move the new root to / without pivot_root".into(),

@@ -183,7 +183,7 @@ fn cgroup_namespace(spec: &mut Spec) -> Option<Outcome> {
     if namespaces.has(Kind::Cgroup) {
         return Some(enforced("cgroupns", "the bundle has one"));
     }
-    if !namespaces.makes(Kind::User) {
+    if !namespaces.has(Kind::User) {
         return Some(relaxed("cgroupns", "the bundle, which lists none"));
     }
     let linux = spec.linux_mut().get_or_insert_with(Default::default);

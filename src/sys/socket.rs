@@ -63,7 +63,13 @@ fn header(vector: &mut libc::iovec, control: Option<&mut Control>) -> libc::msgh
 }
 
 /// Sends one message, with a descriptor if given.
+///
+/// Without one by write(2), which every filter allows; sendmsg(2) a filter for
+/// a program without network may well refuse.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    if fd.is_none() {
+        return super::fd::write(socket, bytes).map(drop);
+    }
     let mut vector = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),

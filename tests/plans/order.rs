@@ -38,11 +38,22 @@ fn joins(step: &EnterStep) -> bool {
 #[test]
 fn who_enters_a_container_cannot_be_traced_from_it() {
     every_plan(|plan| {
-        let first = &plan.enter.first;
-        let hide = first.iter().position(|step| *step == EnterStep::Hide);
-        let join = first.iter().position(joins);
-        assert!(hide.is_some());
-        assert!(join.is_none() || hide < join, "hidden before it joins");
+        let (joiner, first) = (&plan.enter.joiner, &plan.enter.first);
+        let user = |step: &EnterStep| {
+            matches!(step, EnterStep::JoinProcess(flags) if flags & Kind::User.flag() != 0)
+                || matches!(step, EnterStep::Join(_, Kind::User))
+        };
+        let hidden = |steps: &[EnterStep], what: &dyn Fn(&EnterStep) -> bool| {
+            let hide = steps.iter().position(|step| *step == EnterStep::Hide);
+            let first = steps.iter().position(what);
+            first.is_none() || hide < first && hide.is_some()
+        };
+        assert!(first.contains(&EnterStep::Hide));
+        assert!(hidden(first, &joins), "hidden before it joins");
+        assert!(
+            hidden(joiner, &user),
+            "hidden before it joins a user namespace"
+        );
     });
 }
 
@@ -57,7 +68,7 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewUserNamespace => 3,
             EnterStep::IdMaps => 4,
             EnterStep::TimeOffsets(_) => 5,
-            EnterStep::RuntimeHooks | EnterStep::NewCgroupNamespace => 9,
+            EnterStep::NewCgroupNamespace => 9,
         });
         in_order(&plan.enter.first, |step| match step {
             EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 0,
@@ -66,7 +77,6 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::Hide => 2,
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 3,
             EnterStep::NewCgroupNamespace => 4,
-            EnterStep::RuntimeHooks => 5,
             EnterStep::NewUserNamespace | EnterStep::TimeOffsets(_) => 9,
         });
         let user = Kind::User.flag();
@@ -94,22 +104,24 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             // What is made from here on belongs to the container.
             RootStep::BecomeRoot => 3,
             RootStep::Mount(_) => 4,
-            RootStep::Device(_) => 5,
-            RootStep::Link { .. } => 6,
-            RootStep::Console { .. } | RootStep::Terminal { .. } => 7,
+            RootStep::Device(_) => 6,
+            RootStep::Link { .. } => 7,
+            RootStep::Console { .. } | RootStep::Terminal { .. } => 8,
             // Hooks may still mount; what they mount is masked as well.
-            RootStep::Hook(_) => 8,
-            RootStep::Sysctl { .. } => 9,
-            RootStep::Mask(_) => 10,
-            RootStep::ReadonlyPath(_) => 11,
-            RootStep::ReadonlyRoot => 12,
-            RootStep::Pivot | RootStep::MoveRoot => 13,
-            RootStep::RootPropagation(_) => 14,
+            RootStep::RuntimeHooks => 9,
+            RootStep::Hook(_) => 10,
+            RootStep::ReadonlyMount(_) => 11,
+            RootStep::Sysctl { .. } => 11,
+            RootStep::Mask(_) => 12,
+            RootStep::ReadonlyPath(_) => 13,
+            RootStep::ReadonlyRoot => 14,
+            RootStep::Pivot | RootStep::MoveRoot => 15,
+            RootStep::RootPropagation(_) => 16,
         });
         let pivots = |step: &RootStep| matches!(step, RootStep::Pivot | RootStep::MoveRoot);
         let attaches = |step: &RootStep| matches!(step, RootStep::AttachRoot { .. });
         let terminal = |step: &RootStep| matches!(step, RootStep::Terminal { .. });
-        let in_existing = plan.root.iter().all(terminal);
+        let in_existing = plan.root.is_empty() || plan.root.iter().any(terminal);
         assert_eq!(count(&plan.root, pivots), usize::from(!in_existing));
         assert_eq!(count(&plan.root, attaches), usize::from(!in_existing));
     });
