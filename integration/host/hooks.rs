@@ -16,6 +16,7 @@ cases! {
     ALL []: every_hook_in_order, state_on_standard_input, hook_environment, hook_namespaces,
         failing_hook_stops_creation, failing_start_hook, failing_poststart_kills, failing_poststop_warns,
         hook_timeout, missing_hook, hook_mounts_appear, hooks_as_at_create;
+    ROOT []: runtime_hooks_find_the_mounts;
 }
 
 /// A file that a hook in any namespace may append to.
@@ -309,4 +310,23 @@ fn hooks_as_at_create(test: &Test) {
         6,
         "hooks are those of the time of creation"
     );
+}
+
+/// Hooks that bring device files and libraries in want the mounts to be there.
+fn runtime_hooks_find_the_mounts(test: &Test) {
+    let file = record_file(test, "mounts");
+    let script = format!(
+        r#"pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/'); cat /proc/$pid/mountinfo > {}"#,
+        file.display()
+    );
+    let copy = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
+    let bundle = add(Bundle::new(test), "createRuntime", copy);
+    let rootfs = bundle.rootfs();
+    bundle.run_probe(&["exit", "0"]).success();
+    let seen = fs::read_to_string(&file).unwrap_or_default();
+    for point in ["proc", "dev", "dev/pts", "sys"] {
+        let point = rootfs.join(point);
+        let found = seen.contains(&format!(" {} ", point.display()));
+        assert!(found, "{} is not among:\n{seen}", point.display());
+    }
 }

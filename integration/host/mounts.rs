@@ -13,7 +13,7 @@ cases! {
         last_option_wins, recursive_read_only, new_flags, propagation, unknown_option_is_data,
         data_on_bind_is_refused, tmpcopyup, tmpfs_options, root_propagation,
         outside_is_untouched;
-    ROOT []: idmapped_bind, shared_root_propagation;
+    ROOT []: idmapped_bind, shared_root_propagation, volumes_are_cut_off_from_the_host;
 }
 
 /// A directory of the host with a file in it.
@@ -416,4 +416,39 @@ fn idmapped_bind(test: &Test) {
     let mut lonely = bind(&dir, "/var", &["bind"]);
     lonely["uidMappings"] = map;
     Bundle::new(test).mount(lonely).refused(&["Mappings"]);
+}
+
+/// Root of a user namespace may mount in its volumes, and the host must not see it.
+fn volumes_are_cut_off_from_the_host(test: &Test) {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let volume = test.path("volume");
+    test.make_dir(&volume);
+    let none = None::<&str>;
+    let attempt = |source: Option<&str>, kind: Option<&str>, flags: MsFlags| {
+        mount(source, &volume, kind, flags, none).unwrap_or_else(|error| panic!("mount: {error}"));
+    };
+    attempt(Some("tmpfs"), Some("tmpfs"), MsFlags::empty());
+    attempt(None, None, MsFlags::MS_SHARED);
+    let point = volume.join("point");
+    test.make_dir(&point);
+    for options in [&["rbind"][..], &["rbind", "rshared"]] {
+        let bundle = Bundle::new(test)
+            .mount(bind(&volume, "/var", options))
+            .namespace(json!({ "type": "user" }))
+            .edit(|config| {
+                let map = json!([{ "containerID": 0, "hostID": 1_000_000, "size": 65536 }]);
+                config["linux"]["uidMappings"] = map.clone();
+                config["linux"]["gidMappings"] = map;
+                for set in ["bounding", "effective", "permitted"] {
+                    config["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+                }
+            })
+            .args(&["mount-tmpfs", "/var/point"]);
+        bundle.run().success();
+        let seen = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let leaked = seen.contains(&format!(" {} ", point.display()));
+        let _ = umount2(&point, MntFlags::MNT_DETACH);
+        assert!(!leaked, "{options:?}: mounted on the host");
+    }
+    umount2(&volume, MntFlags::MNT_DETACH).unwrap_or_else(|error| panic!("umount: {error}"));
 }
