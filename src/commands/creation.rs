@@ -118,6 +118,10 @@ fn plan_cgroup(spec: &Spec, id: &str, facts: &Facts, file: &Path) -> Result<Opti
         id,
         path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
         resources: linux.and_then(|linux| linux.resources().as_ref()),
+        devices: linux
+            .and_then(|linux| linux.devices().as_deref())
+            .unwrap_or_default(),
+        device_filter: facts.privileged && !facts.in_user_namespace,
     };
     let plan = cgroup_plan::plan(&request, &cgroups).map_err(|problems| Error::Spec {
         file: file.to_owned(),
