@@ -1,6 +1,7 @@
 //! Facts about this machine and the caller, read once, as plain data.
 
 pub mod cgroup;
+pub mod mountinfo;
 
 use std::fs;
 
@@ -152,19 +153,22 @@ pub fn user_namespace_obstacle() -> (String, String) {
             "as root: sysctl kernel.unprivileged_userns_clone=1".into(),
         );
     }
-    if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
-        return (
-            "AppArmor allows user namespaces only to programs with a profile that says so".into(),
-            "as root: put `abi <abi/4.0>, include <tunables/global> profile capsid /usr/local/bin/capsid \
-             flags=(unconfined) { userns, }` in /etc/apparmor.d/capsid (with capsid's own path) and run \
-             apparmor_parser -r /etc/apparmor.d/capsid"
-                .into(),
-        );
+    if let Some(restriction) = apparmor_restriction() {
+        return restriction;
     }
     (
         "the kernel or a security module refuses user namespaces to this caller".into(),
         "look at the kernel's log, and at the seccomp profile if this is a container itself".into(),
     )
+}
+
+/// Ubuntu's restriction: the namespace is made, and has no privileges inside.
+pub fn apparmor_restriction() -> Option<(String, String)> {
+    let restricted = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
+    let missing = "AppArmor lets only programs with a profile use user namespaces";
+    let repair = "as root: give capsid a profile with `userns,` in /etc/apparmor.d/capsid and load it with \
+                  apparmor_parser -r /etc/apparmor.d/capsid (the README shows it)";
+    (restricted.trim() == "1").then(|| (missing.into(), repair.into()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::Hooks;
+use oci_spec::runtime::{Hooks, LinuxPersonality, LinuxSeccomp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Life, Result};
@@ -62,6 +62,12 @@ pub struct Record {
     /// The bundle's hooks as they were at create: later edits have no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
+    /// `linux.seccomp` as it was at create: what `exec` loads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<LinuxSeccomp>,
+    /// `linux.personality` as it was at create.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<LinuxPersonality>,
     /// The steps that remain after `start`, in words, with the number of the first:
     /// what `start` needs to report a failure.
     pub late_steps: LateSteps,

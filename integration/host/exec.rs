@@ -11,9 +11,10 @@ use crate::roles::{Role, Test};
 cases! {
     ALL []: same_protections, exit_codes, words_are_not_options, environment, working_directory,
         process_file, process_file_wrong, detached_with_pid_file, capability_flag, no_new_privs_flag,
-        exec_in_created, bad_users, container_survives, standard_input, cwd_escapes, cpu_affinity;
+        exec_in_created, bad_users, container_survives, standard_input, cwd_escapes, cpu_affinity,
+        filter_is_that_of_create;
     RANGES []: users, additional_groups;
-    ROOT []: lands_in_the_cgroup, ignore_paused;
+    ROOT []: lands_in_the_cgroup, ignore_paused, limits_across_a_user_namespace;
 }
 
 fn same_protections(test: &Test) {
@@ -396,5 +397,45 @@ fn ignore_paused(test: &Test) {
     std::thread::sleep(std::time::Duration::from_millis(50));
     bundle.on(&["resume"]).ok();
     waiting.wait().code(8);
+    container.end();
+}
+
+/// Who may edit the bundle later must not be able to loosen the filter.
+fn filter_is_that_of_create(test: &Test) {
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        { "names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 },
+    ]});
+    let bundle = Bundle::new(test)
+        .args(&["sleep"])
+        .edit(|config| config["linux"]["seccomp"] = filter);
+    let container = bundle.ready();
+    let mut edited = bundle.config.clone();
+    edited["linux"]["seccomp"] = Value::Null;
+    bundle.save_text(&edited.to_string());
+    let output = container.exec(&[], &["syscall", "getpriority", "0", "0"]);
+    assert_eq!(output.text(), "EOPNOTSUPP");
+    container.end();
+}
+
+/// A process in a user namespace may not raise limits, so they are set before
+/// it enters one: also where it shares the pid namespace and needs no second clone.
+fn limits_across_a_user_namespace(test: &Test) {
+    let bundle = Bundle::new(test)
+        .args(&["sleep"])
+        .without_namespace("pid")
+        // A procfs of its own is refused to who does not own the pid namespace.
+        .without_mount("/proc")
+        .mount(json!({ "destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"] }))
+        .namespace(json!({ "type": "user" }))
+        .edit(|config| {
+            let map = json!([{ "containerID": 0, "hostID": 1_000_000, "size": 65536 }]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+            config["process"]["rlimits"] =
+                json!([{ "type": "RLIMIT_NOFILE", "soft": 77, "hard": 78 }]);
+        });
+    let container = bundle.ready();
+    let report = container.exec_report(&[]);
+    assert_eq!(report.at("/rlimits")["RLIMIT_NOFILE"], json!([77, 78]));
     container.end();
 }

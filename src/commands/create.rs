@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Command};
 
+use super::announce::Announce;
 use super::cli::Global;
 use super::creation::{self, Mode};
 use super::options;
@@ -37,15 +38,11 @@ pub(crate) fn command() -> Command {
 /// Creates the container and leaves it waiting for `start`.
 pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = CreateArgs::from_matches(matches)?;
-    let created = creation::create(
-        global,
-        &args,
-        &Mode {
-            park: true,
-            detach: true,
-        },
-    )?;
-    drop(created.slot.keep());
+    let mode = Mode {
+        park: true,
+        detach: true,
+    };
+    creation::create(global, &args, &mode)?;
     Ok(0)
 }
 
@@ -71,6 +68,16 @@ pub(crate) struct CreateArgs {
 }
 
 impl CreateArgs {
+    /// Who is to be told of the new container.
+    pub(super) fn announce(&self) -> Announce<'_> {
+        Announce {
+            console_socket: self.console_socket.as_deref(),
+            pidfd_socket: self.pidfd_socket.as_deref(),
+            pid_file: self.pid_file.as_deref(),
+            kind: "standard",
+        }
+    }
+
     /// Fails when a relative path cannot be made absolute.
     pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Self> {
         Ok(Self {

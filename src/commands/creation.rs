@@ -1,6 +1,6 @@
 //! How a container comes to be: shared by `create` and `run`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -9,14 +9,14 @@ use oci_spec::runtime::{Hook, Spec};
 use super::cli::Global;
 use super::create::CreateArgs;
 use super::notify::{self, Notify};
-use super::pid_file;
 use crate::error::{Error, Failure, Problem, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
-use crate::execute::{console, foreground, hooks, start_socket};
+use crate::execute::{hooks, start_socket};
 use crate::host::Facts;
 use crate::host::cgroup::CgroupFacts;
+use crate::host::mountinfo;
 use crate::log;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{self as cgroup_plan, CgroupPlan, Request};
@@ -61,7 +61,11 @@ pub(super) fn prepare(bundle: &Path, id: &str) -> Result<Prepared> {
         .as_ref()
         .and_then(|l| l.rootfs_propagation().as_deref());
     let shared = shared.is_some_and(|word| word.ends_with("shared"));
-    let parent_mount = if shared { mount_point(&rootfs) } else { None };
+    let parent_mount = if shared {
+        Some(mount_point(&rootfs)?)
+    } else {
+        None
+    };
     Ok(Prepared {
         hardened,
         facts,
@@ -97,18 +101,12 @@ fn root_directory(hardened: &HardenedSpec, file: &Path) -> Result<PathBuf> {
 }
 
 /// The mount point that a directory is below.
-fn mount_point(path: &Path) -> Option<PathBuf> {
-    use std::os::unix::fs::MetadataExt;
-    let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
-    let own = device(path)?;
-    let mut here = path;
-    while let Some(above) = here.parent() {
-        if device(above)? != own {
-            break;
-        }
-        here = above;
-    }
-    Some(here.to_owned())
+fn mount_point(path: &Path) -> Result<PathBuf> {
+    let mounts = mountinfo::read()?;
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    // Of several on one another the last is the one that is seen.
+    let nearest = above.max_by_key(|mount| mount.point.as_os_str().len());
+    Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
 fn plan_cgroup(spec: &Spec, id: &str, facts: &Facts, file: &Path) -> Result<Option<CgroupPlan>> {
@@ -180,7 +178,6 @@ pub(super) struct Mode {
 
 /// A container that waits for `start`, or runs already.
 pub(super) struct Created {
-    pub(super) slot: Slot,
     pub(super) record: Record,
     pub(super) launched: Launched,
     pub(super) console: Option<OwnedFd>,
@@ -190,6 +187,15 @@ pub(super) struct Created {
 /// Creates a container; on failure nothing of it is left.
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<Created> {
     check_id(&args.id)?;
+    if global.systemd_cgroup {
+        return Err(Error::Missing {
+            doing: "let systemd manage the cgroup".into(),
+            missing: "this version has no systemd driver".into(),
+            repair: "leave --systemd-cgroup out and have the engine use cgroupfs \
+                     (podman --cgroup-manager=cgroupfs; Docker native.cgroupdriver=cgroupfs)"
+                .into(),
+        });
+    }
     // What the caller left open is neither for hooks nor for helpers.
     crate::sys::fd::close_range_on_exec(3)
         .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
@@ -252,6 +258,7 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
     let steps = plan.child_steps();
     let first = plan.steps_before_exec();
     let namespaces = Namespaces::of(spec);
+    let linux = spec.linux().as_ref();
     Record {
         format: FORMAT,
         oci_version: spec.version().clone(),
@@ -275,6 +282,8 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         namespaces: plan.enter.differing,
         private_pid: namespaces.makes(Kind::Pid),
         hooks: spec.hooks().clone(),
+        seccomp: linux.and_then(|linux| linux.seccomp().clone()),
+        personality: linux.and_then(|linux| linux.personality().clone()),
         late_steps: LateSteps {
             first: first + 1,
             of: steps.len(),
@@ -310,13 +319,15 @@ impl Creation<'_> {
         };
         let cgroup = made.as_ref().map(|made| &made.cgroup);
         match self.launch(plan, mode, cgroup) {
-            Ok(launched) => Ok(Created {
-                slot: self.slot,
-                record: self.record,
-                launched,
-                console: self.console,
-                notify: self.notify,
-            }),
+            Ok(launched) => {
+                drop(self.slot.keep());
+                Ok(Created {
+                    record: self.record,
+                    launched,
+                    console: self.console,
+                    notify: self.notify,
+                })
+            }
             Err(error) => {
                 clean_up(&self.record, cgroup);
                 Err(error)
@@ -339,26 +350,11 @@ impl Creation<'_> {
             start,
         };
         let launched = parent::launch(plan, supplies, self)?;
-        let finished = self.announce(&launched, mode);
-        if let Err(error) = finished {
-            let _ = crate::sys::process::pidfd_send_signal(launched.pidfd.as_fd(), libc::SIGKILL);
-            let _ = crate::sys::process::wait(launched.pid, 0);
-            return Err(error);
-        }
-        Ok(launched)
-    }
-
-    fn announce(&self, launched: &Launched, mode: &Mode) -> Result<()> {
+        self.args.announce().process(&launched)?;
         if mode.park {
             start_socket::publish(self.slot.container().dir())?;
         }
-        if let Some(socket) = &self.args.pidfd_socket {
-            console::send_to(socket, launched.pidfd.as_fd(), "standard")?;
-        }
-        match &self.args.pid_file {
-            Some(path) => pid_file::write(path, launched.pid),
-            None => Ok(()),
-        }
+        Ok(launched)
     }
 }
 
@@ -445,13 +441,7 @@ impl Attendant for Creation<'_> {
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<()> {
-        match &self.args.console_socket {
-            Some(socket) => console::send_to(socket, master.as_fd(), "/dev/pts/ptmx"),
-            None => {
-                foreground::take_callers_size(master.as_fd());
-                self.console = Some(master);
-                Ok(())
-            }
-        }
+        self.console = self.args.announce().console(master)?;
+        Ok(())
     }
 }

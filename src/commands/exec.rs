@@ -3,19 +3,22 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use syscalls::Sysno;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::announce::Announce;
 use super::cli::Global;
 use super::creation::{self, check_terminal};
-use super::{options, pid_file};
-use crate::error::{Error, Life, Result};
+use super::options;
+use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
-use crate::execute::console;
 use crate::execute::foreground::{self, Signals};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::host::Facts;
+use crate::host::cgroup::CgroupFacts;
+use crate::plan::Plan;
 use crate::plan::build::{self, Target};
 use crate::state::{Record, Root, Status};
 
@@ -98,8 +101,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         Status::Created if !nix::unistd::geteuid().is_root() => return Err(not_yet(&args.id)),
         _ => {}
     }
-    let init = Init::of(&record)?.ok_or(Life::ExecStopped)?;
-    let (spec, process) = process::of(&args, &record)?;
+    let process = process::of(&args, &record)?;
     let terminal = process.terminal().unwrap_or(false);
     check_terminal(terminal, args.detach, args.console_socket.as_deref())?;
     let (preserved_fds, _) = creation::preserved(args.preserve_fds, false)?;
@@ -109,38 +111,32 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         differing: record.namespaces,
         may_set_groups: may_set_groups(record.pid, &facts),
         preserved_fds,
+        seccomp: record.seccomp.clone(),
+        personality: record.personality.clone(),
     };
-    let (plan, warnings) =
-        build::for_exec(&spec, &process, &facts, &target).map_err(|problems| Error::Spec {
-            file: args.source(&record),
-            problems,
-        })?;
+    let planned = build::for_exec(&process, &facts, &target);
+    let (plan, warnings) = planned.map_err(|problems| Error::Spec {
+        file: args.source(&record),
+        problems,
+    })?;
     warnings.iter().for_each(crate::log::warning);
     let signals = if args.detach {
         None
     } else {
         Some(Signals::hold()?)
     };
-    let cgroup = cgroup_for(&args, &record)?;
-    let mut attendant = Exec {
+    let mut exec = Exec {
         args: &args,
         console: None,
     };
-    let supplies = Supplies {
-        cgroup: cgroup.as_ref().map(Cgroup::dir),
-        target: Some(init.into_pidfd()),
-        start: None,
-    };
-    let launched = parent::launch(&plan, supplies, &mut attendant)?;
-    attendant.announce(&launched)?;
+    let launched = exec.launch(&plan, &record)?;
+    exec.announce().process(&launched)?;
     match signals {
         None => Ok(0),
-        Some(signals) => foreground::attend(
-            &signals,
-            launched.pid,
-            launched.pidfd.as_fd(),
-            attendant.console,
-        ),
+        Some(signals) => {
+            let pidfd = launched.pidfd.as_fd();
+            foreground::attend(&signals, launched.pid, pidfd, exec.console, None)
+        }
     }
 }
 
@@ -193,15 +189,53 @@ struct Exec<'a> {
 }
 
 impl Exec<'_> {
-    fn announce(&self, launched: &Launched) -> Result<()> {
-        if let Some(socket) = &self.args.pidfd_socket {
-            console::send_to(socket, launched.pidfd.as_fd(), "setns")?;
-        }
-        match &self.args.pid_file {
-            Some(path) => pid_file::write(path, launched.pid),
-            None => Ok(()),
+    fn announce(&self) -> Announce<'_> {
+        Announce {
+            console_socket: self.args.console_socket.as_deref(),
+            pidfd_socket: self.args.pidfd_socket.as_deref(),
+            pid_file: self.args.pid_file.as_deref(),
+            kind: "setns",
         }
     }
+
+    /// Starts the process in the container's cgroup, or in that of its first
+    /// process: an init system inside moves itself to a leaf, and then the
+    /// container's own cgroup takes no processes any more.
+    fn launch(&mut self, plan: &Plan, record: &Record) -> Result<Launched> {
+        let cgroup = cgroup_for(self.args, record)?;
+        match self.launch_in(plan, record, cgroup.as_ref()) {
+            Err(Error::System { failure, .. })
+                if failure == Failure::of(Sysno::clone3, libc::EBUSY)
+                    && self.args.cgroup.is_empty() =>
+            {
+                let cgroup = cgroup_of_init(record)?;
+                self.launch_in(plan, record, cgroup.as_ref())
+            }
+            other => other,
+        }
+    }
+
+    fn launch_in(
+        &mut self,
+        plan: &Plan,
+        record: &Record,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<Launched> {
+        let init = Init::of(record)?.ok_or(Life::ExecStopped)?;
+        let supplies = Supplies {
+            cgroup: cgroup.map(Cgroup::dir),
+            target: Some(init.into_pidfd()),
+            start: None,
+        };
+        parent::launch(plan, supplies, self)
+    }
+}
+
+/// The cgroup that the container's first process is in now.
+fn cgroup_of_init(record: &Record) -> Result<Option<Cgroup>> {
+    let facts = CgroupFacts::of(record.pid)?;
+    let mount = facts.mount.unwrap_or_default();
+    Cgroup::open(&mount.join(facts.own.strip_prefix("/").unwrap_or(&facts.own)))
 }
 
 impl Attendant for Exec<'_> {
@@ -214,14 +248,8 @@ impl Attendant for Exec<'_> {
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<()> {
-        match &self.args.console_socket {
-            Some(socket) => console::send_to(socket, master.as_fd(), "/dev/pts/ptmx"),
-            None => {
-                foreground::take_callers_size(master.as_fd());
-                self.console = Some(master);
-                Ok(())
-            }
-        }
+        self.console = self.announce().console(master)?;
+        Ok(())
     }
 }
 

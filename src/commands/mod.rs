@@ -9,6 +9,7 @@ pub mod go_flags;
 mod options;
 mod root;
 
+mod announce;
 mod create;
 mod creation;
 mod delete;

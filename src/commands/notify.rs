@@ -1,7 +1,7 @@
 //! sd_notify(3) across the container's border: the program writes to a socket
 //! inside, the runtime passes on that it is ready, and nothing else.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -58,34 +58,46 @@ impl Notify {
         Ok(Some(Self { socket, manager }))
     }
 
+    /// What becomes readable when the program has something to say.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// Waits until the program is ready, or has ended, and tells the manager.
-    pub(super) fn forward(&self, pid: i32, pidfd: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    pub(super) fn forward(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
+        loop {
+            // A second at most between looks at whether the program still lives.
+            let came = process::wait_readable(self.socket(), Some(1000))
+                .map_err(|failure| Error::system("wait for", "readiness", failure))?;
+            let over = match came {
+                true => self.pass_on(pid)?,
+                false => process::wait_readable(pidfd, Some(0)).unwrap_or(true),
+            };
+            if over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads one message; passes on that the program is ready, and then gives true.
+    pub(super) fn pass_on(&self, pid: i32) -> Result<bool> {
         let failed = |sysno, error: &std::io::Error| {
             Error::io("pass readiness on to", self.manager.display(), sysno, error)
         };
         let mut buffer = [0u8; 4096];
-        loop {
-            // A second at most between looks at whether the program still lives.
-            let came = process::wait_readable(self.socket.as_fd(), Some(1000))
-                .map_err(|failure| Error::system("wait for", "readiness", failure))?;
-            if !came {
-                let ended = process::wait_readable(pidfd, Some(0)).unwrap_or(true);
-                if ended { return Ok(()) } else { continue }
-            }
-            let length = self
-                .socket
-                .recv(&mut buffer)
-                .map_err(|error| failed(Sysno::recvfrom, &error))?;
-            let Some(ready) = ready_line(&buffer[..length]) else {
-                continue;
-            };
-            let message = [ready, format!("\nMAINPID={pid}").as_bytes()].concat();
-            let manager = UnixDatagram::unbound().map_err(|error| failed(Sysno::socket, &error))?;
-            manager
-                .send_to(&message, &self.manager)
-                .map_err(|error| failed(Sysno::sendto, &error))?;
-            return Ok(());
-        }
+        let length = self
+            .socket
+            .recv(&mut buffer)
+            .map_err(|error| failed(Sysno::recvfrom, &error))?;
+        let Some(ready) = ready_line(&buffer[..length]) else {
+            return Ok(false);
+        };
+        let message = [ready, format!("\nMAINPID={pid}").as_bytes()].concat();
+        let manager = UnixDatagram::unbound().map_err(|error| failed(Sysno::socket, &error))?;
+        manager
+            .send_to(&message, &self.manager)
+            .map_err(|error| failed(Sysno::sendto, &error))?;
+        Ok(true)
     }
 }
 

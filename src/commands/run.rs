@@ -9,7 +9,7 @@ use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
 use super::{life, options};
 use crate::error::{Error, Result};
-use crate::execute::foreground::{self, Signals};
+use crate::execute::foreground::{self, Signals, Watch};
 use crate::sys;
 
 pub(crate) fn command() -> Command {
@@ -46,7 +46,9 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = RunArgs::from_matches(matches)?;
     if args.detach {
         let created = start_at_once(global, &args)?;
-        drop(created.slot.keep());
+        if let Some(notify) = &created.notify {
+            notify.forward(created.launched.pid, created.launched.pidfd.as_fd())?;
+        }
         return Ok(0);
     }
     if !args.no_subreaper {
@@ -55,14 +57,17 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         })?;
     }
     let signals = Signals::hold()?;
-    let mut created = start_at_once(global, &args)?;
-    let console = created.console.take();
-    let lock = created.slot.keep();
-    drop(lock);
+    let created = start_at_once(global, &args)?;
     let launched = &created.launched;
-    let status = foreground::attend(&signals, launched.pid, launched.pidfd.as_fd(), console);
+    let watch = created.notify.as_ref().map(|notify| Watch {
+        fd: notify.socket(),
+        act: Box::new(|| notify.pass_on(launched.pid)),
+    });
+    let (pid, pidfd) = (launched.pid, launched.pidfd.as_fd());
+    let status = foreground::attend(&signals, pid, pidfd, created.console, watch);
     if !args.keep {
-        life::delete::delete(&global.root, &args.create.id, true, &creation::run_poststop)?;
+        let id = &args.create.id;
+        life::delete::delete(&global.root, id, true, &creation::run_poststop)?;
     }
     status
 }
@@ -75,11 +80,9 @@ fn start_at_once(global: &Global, args: &RunArgs) -> Result<Created> {
     };
     let created = creation::create(global, &args.create, &mode)?;
     if let Err(error) = creation::run_poststart(&created.record) {
-        life::delete::delete(&global.root, &args.create.id, true, &creation::run_poststop)?;
+        let id = &args.create.id;
+        life::delete::delete(&global.root, id, true, &creation::run_poststop)?;
         return Err(error);
-    }
-    if let Some(notify) = &created.notify {
-        notify.forward(created.launched.pid, created.launched.pidfd.as_fd())?;
     }
     Ok(created)
 }

@@ -55,16 +55,31 @@ impl Signals {
     }
 }
 
+/// Something else to act on while the program runs.
+pub struct Watch<'a> {
+    /// Readable when there is something to do.
+    pub fd: BorrowedFd<'a>,
+    /// Does it; true when there will be nothing more.
+    pub act: Box<dyn FnMut() -> Result<bool> + 'a>,
+}
+
 /// Waits for the process; its exit status, or 128 and the number of the signal that ended it.
 pub fn attend(
     signals: &Signals,
     pid: i32,
     pidfd: BorrowedFd<'_>,
     console: Option<OwnedFd>,
+    mut watch: Option<Watch<'_>>,
 ) -> Result<u8> {
     let mut relay = console.map(Relay::new);
     let status = loop {
-        wait_for_something(signals, relay.as_ref())?;
+        wait_for_something(signals, relay.as_ref(), watch.as_ref())?;
+        if let Some(waiting) = &mut watch
+            && ready(waiting.fd)
+            && (waiting.act)()?
+        {
+            watch = None;
+        }
         if let Some(relay) = &mut relay {
             relay.pump();
         }
@@ -78,8 +93,13 @@ pub fn attend(
     Ok(status)
 }
 
-fn wait_for_something(signals: &Signals, relay: Option<&Relay>) -> Result<()> {
+fn wait_for_something(
+    signals: &Signals,
+    relay: Option<&Relay>,
+    watch: Option<&Watch<'_>>,
+) -> Result<()> {
     let mut fds = vec![PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
+    fds.extend(watch.map(|watch| PollFd::new(watch.fd, PollFlags::POLLIN)));
     if let Some(relay) = relay {
         if relay.master_open {
             fds.push(PollFd::new(relay.master.as_fd(), PollFlags::POLLIN));

@@ -4,12 +4,13 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 
 use syscalls::Sysno;
 
-use crate::error::{Check, Error, Failure, Result};
+use crate::error::{Call, Check, Error, Failure, Result};
+use crate::host::{self, mountinfo};
 use crate::plan::{Opener, Plan, ProcessStep, RootStep};
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
@@ -142,7 +143,7 @@ fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<
         start: supplies.start,
         hook_output,
         kernel_mounts: if plan.root.contains(&RootStep::MoveRoot) {
-            kernel_mounts(procfs.as_fd())?
+            kernel_mounts()?
         } else {
             Vec::new()
         },
@@ -197,44 +198,12 @@ fn idmap(source: &crate::plan::BindSource, tree: &OwnedFd, namespace: &OwnedFd) 
 }
 
 /// Mount points of procfs and sysfs, the innermost first.
-fn kernel_mounts(procfs: BorrowedFd<'_>) -> Result<Vec<CString>> {
-    use std::io::Read;
-    let failed = |failure| Error::system("read", "/proc/self/mountinfo", failure);
-    let file = idmaps::open(procfs, "self/mountinfo", libc::O_RDONLY).map_err(failed)?;
-    let mut text = String::new();
-    File::from(file)
-        .read_to_string(&mut text)
-        .map_err(|error| Error::io("read", "/proc/self/mountinfo", Sysno::read, &error))?;
-    let mut points: Vec<CString> = text
-        .lines()
-        .filter(|line| line.contains(" - proc ") || line.contains(" - sysfs "))
-        .filter_map(|line| CString::new(unescape(line.split(' ').nth(4)?)).ok())
-        .collect();
-    points.reverse();
-    Ok(points)
-}
-
-/// mountinfo writes blanks, tabs, line ends and backslashes as three octal digits.
-fn unescape(field: &str) -> Vec<u8> {
-    let bytes = field.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digits = bytes
-            .get(at + 1..at + 4)
-            .and_then(|d| std::str::from_utf8(d).ok());
-        match digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            Some(byte) if bytes[at] == b'\\' => {
-                plain.push(byte);
-                at += 4;
-            }
-            _ => {
-                plain.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    plain
+fn kernel_mounts() -> Result<Vec<CString>> {
+    let mounts = mountinfo::read()?.into_iter().rev();
+    let kernel = mounts.filter(|mount| matches!(mount.kind.as_str(), "proc" | "sysfs"));
+    // A path that came from the kernel has no NUL byte.
+    let path = |mount: mountinfo::Mount| CString::new(mount.point.into_os_string().into_vec()).ok();
+    Ok(kernel.filter_map(path).collect())
 }
 
 fn explain_clone(flags: u64, failure: Failure) -> Error {
@@ -244,7 +213,7 @@ fn explain_clone(flags: u64, failure: Failure) -> Error {
         libc::EPERM | libc::ENOSPC | libc::EACCES | libc::EUSERS
     );
     if user && refused {
-        let (missing, repair) = crate::host::user_namespace_obstacle();
+        let (missing, repair) = host::user_namespace_obstacle();
         return Error::Missing {
             doing: "make a user namespace".into(),
             missing,
@@ -345,13 +314,20 @@ impl Launch<'_> {
         self.pid = pid;
         self.pidfd = process::pidfd_open(pid).map_err(failed)?;
         self.joining = false;
-        if self.plan.ids.is_none() {
-            self.set_limits()?;
-        }
         attendant.process(pid, self.pidfd.as_fd())
     }
 
     fn failed(&mut self, step: u16, failure: Failure) -> Error {
+        // Ubuntu lets the namespace be made, and refuses the first thing done in it.
+        let first_mount = failure.call == Call::of(Sysno::mount) && failure.is(libc::EACCES);
+        if let (true, Some((missing, repair))) = (first_mount, host::apparmor_restriction()) {
+            let doing = "use a user namespace".into();
+            return Error::Missing {
+                doing,
+                missing,
+                repair,
+            };
+        }
         let steps = self.plan.child_steps();
         let index = usize::from(step);
         let words = steps
@@ -453,12 +429,6 @@ pub fn step_error(step: Step, program: &str, failure: Failure, output: Option<&m
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_with_blanks_are_read_back() {
-        assert_eq!(unescape(r"/a\040b\134c"), b"/a b\\c");
-        assert_eq!(unescape(r"/plain\"), b"/plain\\");
-    }
 
     #[test]
     fn a_missing_program_has_the_words_that_engines_look_for() {

@@ -8,6 +8,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::{AccessFlags, faccessat};
 use syscalls::Sysno;
 
+use super::mountinfo::{self, Mount};
 use crate::error::{Error, Result};
 
 /// Where cgroup v2 is mounted on nearly every machine.
@@ -39,7 +40,19 @@ impl CgroupFacts {
     /// # Errors
     /// [`Error::System`] when procfs cannot be read.
     pub fn read() -> Result<Self> {
-        let own = read("/proc/self/cgroup", Sysno::read)?;
+        Self::of_process("self")
+    }
+
+    /// The same with another process's cgroup as the own one.
+    ///
+    /// # Errors
+    /// [`Error::System`] when procfs cannot be read.
+    pub fn of(pid: i32) -> Result<Self> {
+        Self::of_process(&pid.to_string())
+    }
+
+    fn of_process(process: &str) -> Result<Self> {
+        let own = read(&format!("/proc/{process}/cgroup"), Sysno::read)?;
         let own = own_cgroup(&own).unwrap_or(Path::new("/")).to_owned();
         // A bind mount of a part of the hierarchy looks the same to statfs, but
         // is used only where the namespace begins there as well, or by mistake.
@@ -49,8 +62,7 @@ impl CgroupFacts {
                 own,
             });
         }
-        let mounts = read("/proc/self/mountinfo", Sysno::read)?;
-        Ok(match find_mount(&mounts) {
+        Ok(match find_mount(&mountinfo::read()?) {
             None => Self { mount: None, own },
             Some((mount, root)) => {
                 let below = own.strip_prefix(&root).unwrap_or(Path::new(""));
@@ -124,57 +136,17 @@ fn own_cgroup(content: &str) -> Option<&Path> {
 /// The mount point of cgroup2 in `/proc/self/mountinfo`, and which part of the
 /// hierarchy is mounted there. The usual place wins, then the whole hierarchy,
 /// then the last one, which hides the earlier.
-fn find_mount(mountinfo: &str) -> Option<(PathBuf, PathBuf)> {
-    let mut best: Option<(u8, PathBuf, PathBuf)> = None;
-    for line in mountinfo.lines() {
-        let Some((mount, file_system)) = line.split_once(" - ") else {
-            continue;
-        };
-        if file_system.split(' ').next() != Some("cgroup2") {
-            continue;
-        }
-        let mut fields = mount.split(' ').skip(3);
-        let (Some(root), Some(point)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let (root, point) = (
-            PathBuf::from(unescape(root)),
-            PathBuf::from(unescape(point)),
-        );
-        let rank = if point == Path::new(USUAL_MOUNT) {
-            2
-        } else {
-            u8::from(root == Path::new("/"))
-        };
-        if best.as_ref().is_none_or(|(known, ..)| rank >= *known) {
-            best = Some((rank, point, root));
-        }
-    }
-    best.map(|(_, point, root)| (point, root))
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> String {
-    let mut plain = String::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let code = after
-            .get(..3)
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) if code.is_ascii() => {
-                plain.push(char::from(code));
-                rest = after.get(3..).unwrap_or("");
-            }
-            _ => {
-                plain.push('\\');
-                rest = after;
-            }
-        }
-    }
-    plain.push_str(rest);
-    plain
+fn find_mount(mounts: &[Mount]) -> Option<(PathBuf, PathBuf)> {
+    let rank = |mount: &Mount| match mount.point == Path::new(USUAL_MOUNT) {
+        true => 2,
+        false => u8::from(mount.root == Path::new("/")),
+    };
+    // Of equals the last is taken.
+    let best = mounts
+        .iter()
+        .filter(|mount| mount.kind == "cgroup2")
+        .max_by_key(|mount| rank(mount));
+    best.map(|mount| (mount.point.clone(), mount.root.clone()))
 }
 
 #[cfg(test)]
@@ -203,7 +175,8 @@ mod tests {
                       32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
                       41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let part = "50 31 0:38 /a\\040b /mnt/my\\040groups rw master:1 - cgroup2 none rw\n";
-        let found = |text: &str| find_mount(text).map(|(mount, _)| mount);
+        let found =
+            |text: &str| find_mount(&mountinfo::parse(text.as_bytes())).map(|(mount, _)| mount);
         assert_eq!(found(unified), Some("/sys/fs/cgroup".into()));
         assert_eq!(found(hybrid), Some("/sys/fs/cgroup/unified".into()));
         assert_eq!(
@@ -215,12 +188,13 @@ mod tests {
             Some("/sys/fs/cgroup/unified".into())
         );
         assert_eq!(
-            find_mount(part),
+            find_mount(&mountinfo::parse(part.as_bytes())),
             Some(("/mnt/my groups".into(), "/a b".into()))
         );
         // Mounted over one another: the later one is what the path leads to.
         let over = unified.replace(" / /sys", " /part /sys");
-        let (_, root) = find_mount(&format!("{unified}{over}")).unwrap();
+        let (_, root) =
+            find_mount(&mountinfo::parse(format!("{unified}{over}").as_bytes())).unwrap();
         assert_eq!(root, Path::new("/part"));
         assert_eq!(
             found("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\nnonsense\n"),

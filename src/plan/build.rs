@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxPersonality, LinuxSeccomp, Process, Spec};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
@@ -116,7 +116,9 @@ impl Create<'_> {
         let (root, sources) = self.root()?;
         let surroundings = self.surroundings(&enter);
         let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
-        steps.splice(1..1, process::personality(self.spec));
+        let linux = self.spec.linux().as_ref();
+        let domain = linux.and_then(|linux| linux.personality().as_ref());
+        steps.splice(1..1, domain.map(process::personality));
         let ending = self.ending()?;
         let exec = process::ending(ending, &mut steps, program_name(self.process));
         let (listen, notify) = (self.options.listen_fds, self.options.notify.is_some());
@@ -200,7 +202,12 @@ impl Create<'_> {
             park: self.options.park,
             hooks: self.hooks("startContainer", "created").map_err(one)?,
             first_closed: 3 + self.options.preserved_fds,
-            filter: filter(self.spec)?,
+            filter: filter(
+                self.spec
+                    .linux()
+                    .as_ref()
+                    .and_then(|linux| linux.seccomp().as_ref()),
+            )?,
             labels: process::labels(self.process).map_err(one)?,
         })
     }
@@ -233,12 +240,15 @@ pub struct Target {
     pub may_set_groups: bool,
     /// Descriptors after 2 that the program gets.
     pub preserved_fds: i32,
+    /// `linux.seccomp` as it was at create: later edits of the bundle loosen nothing.
+    pub seccomp: Option<LinuxSeccomp>,
+    /// `linux.personality` as it was at create.
+    pub personality: Option<LinuxPersonality>,
 }
 
 /// Plans one more process in a running container.
-pub fn for_exec(spec: &Spec, process: &Process, facts: &Facts, target: &Target) -> Planned {
+pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let (initial, last) = affinities(process).map_err(one)?;
-    let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial).map_err(one)?;
     let in_user_namespace = target.differing & Kind::User.flag() != 0;
     let surroundings = Surroundings {
         keyring: Some(format!("_ses.{}", target.id)),
@@ -248,14 +258,20 @@ pub fn for_exec(spec: &Spec, process: &Process, facts: &Facts, target: &Target) 
         names: (None, None),
         limits_by_runtime: facts.privileged && in_user_namespace,
     };
+    let limits = limits_by_runtime(process, &surroundings);
+    let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
     let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
-    let domain = process::personality(spec).into_iter();
+    let domain = target
+        .personality
+        .as_ref()
+        .map(process::personality)
+        .into_iter();
     steps.splice(1..1, domain.chain(last.map(ProcessStep::Affinity)));
     let ending = Ending {
         park: false,
         hooks: Vec::new(),
         first_closed: 3 + target.preserved_fds,
-        filter: filter(spec)?,
+        filter: filter(target.seccomp.as_ref())?,
         labels: process::labels(process).map_err(one)?,
     };
     let exec = process::ending(ending, &mut steps, program_name(process));
@@ -263,8 +279,8 @@ pub fn for_exec(spec: &Spec, process: &Process, facts: &Facts, target: &Target) 
     let plan = Plan {
         cgroup: None,
         ids: None,
-        limits: limits_by_runtime(process, &surroundings),
-        enter,
+        limits: Vec::new(),
+        enter: enter.map_err(one)?,
         sources: Vec::new(),
         root: if terminal {
             vec![console(process)]
@@ -360,12 +376,8 @@ fn may_set_groups(enter: &Enter, ids: Option<&IdMaps>, facts: &Facts) -> bool {
 }
 
 /// The seccomp filter of the bundle.
-fn filter(spec: &Spec) -> Result<Option<FilterStep>, Vec<Problem>> {
-    let Some(profile) = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.seccomp().as_ref())
-    else {
+fn filter(profile: Option<&LinuxSeccomp>) -> Result<Option<FilterStep>, Vec<Problem>> {
+    let Some(profile) = profile else {
         return Ok(None);
     };
     let program = seccomp::compile(profile)?;

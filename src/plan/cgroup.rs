@@ -57,7 +57,8 @@ pub struct Limit {
     /// The controller the file belongs to; `None` for the core files (`cgroup.*`).
     pub controller: Option<String>,
     /// The bundle asks for it, so that not being able to is an error. `false`
-    /// for capsid's own defaults, which are left out and reported then.
+    /// for "no limit", and for capsid's own defaults, which are left out and
+    /// reported then.
     pub required: bool,
     /// How the file shows the value when it is read.
     pub shown: Shown,
@@ -84,6 +85,8 @@ impl Limit {
             Some((controller, _)) => Some(controller.to_owned()),
         };
         let value = value.into();
+        // No limit is what there is without the controller as well.
+        let required = required && value != "max";
         let shown = Shown::of(file, &value);
         Self {
             file: file.to_owned(),
@@ -258,7 +261,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "set {} to {}", self.file, self.value)?;
         if !self.required {
-            f.write_str(" (capsid's default, left out where the controller is missing)")?;
+            f.write_str(" (left out where the controller is missing)")?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Linux, Spec};
 
 use super::c_string;
-use super::steps::{Affinity, EnterStep};
+use super::steps::{Affinity, EnterStep, ProcessStep};
 use crate::error::Problem;
 use crate::spec::namespaces::{Kind, NEW_TIME, Namespaces};
 
@@ -110,13 +110,16 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
 
 /// Plans how one more process enters a running container.
 ///
-/// `differing` are the namespaces recorded at create.
+/// `differing` are the namespaces recorded at create. `limits` are set before
+/// they are joined, where the process may no longer raise them afterwards.
 pub fn for_exec(
     differing: u64,
     oom_score_adj: Option<i32>,
     initial_affinity: Option<Affinity>,
+    limits: Vec<ProcessStep>,
 ) -> Result<Enter, Problem> {
-    let mut steps = Vec::new();
+    let limits = limits.into_iter().map(Box::new);
+    let mut steps: Vec<_> = limits.map(EnterStep::Limit).collect();
     if let Some(affinity) = initial_affinity {
         steps.push(EnterStep::Affinity(affinity));
     }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    PosixRlimitType, Process, Scheduler,
+    IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy, PosixRlimitType, Process, Scheduler,
 };
 
 use super::steps::{Affinity, ExecStep, FilterStep, HookStep, LabelStep, ProcessStep};
@@ -67,9 +67,13 @@ pub fn steps(
         around.available_capabilities,
     );
     steps.push(ProcessStep::Bounding(wanted.bounding));
+    let groups = process.user().additional_gids().clone().unwrap_or_default();
     if around.may_set_groups {
-        let groups = process.user().additional_gids().clone().unwrap_or_default();
         steps.push(ProcessStep::Groups(groups));
+    } else if !groups.is_empty() {
+        let text = "the kernel denies setgroups(2) where only the caller's own group is mapped: give the \
+                    caller subordinate ids, or no additionalGids";
+        return Err(Problem::new("/process/user/additionalGids", text));
     }
     steps.push(ProcessStep::Gid(process.user().gid()));
     steps.push(ProcessStep::Uid(process.user().uid()));
@@ -221,12 +225,11 @@ fn scheduler_of(scheduler: &Scheduler) -> Result<Scheduling, Problem> {
 }
 
 /// `linux.personality` as a step.
-pub fn personality(spec: &oci_spec::runtime::Spec) -> Option<ProcessStep> {
-    let personality = spec.linux().as_ref()?.personality().as_ref()?;
-    Some(ProcessStep::Personality(match personality.domain() {
+pub fn personality(personality: &LinuxPersonality) -> ProcessStep {
+    ProcessStep::Personality(match personality.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => 8,
-    }))
+    })
 }
 
 /// What the last phase is made of.

@@ -61,13 +61,15 @@ impl ValidSpec {
 /// Checks a configuration.
 ///
 /// A namespace's empty `path` is taken out, so that later stages see a path
-/// only where there is one.
+/// only where there is one; so is a `pids.limit` of 0 from before version 1.3,
+/// which engines wrote for "no limit".
 ///
 /// # Errors
 ///
 /// [`Error::Spec`] with every contradiction found.
 pub fn validate(mut bundle: Bundle, caller: Caller) -> Result<ValidSpec> {
     namespaces::drop_empty_paths(&mut bundle.spec);
+    resources::read_zero_pids(&mut bundle.spec);
     let mut findings = Findings::new(std::mem::take(&mut bundle.warnings));
     check(&bundle.spec, caller, &mut findings);
     match findings.into_result() {

@@ -21,22 +21,21 @@ impl ExecArgs {
     }
 }
 
-/// The container's configuration and the process to run.
-pub(super) fn of(args: &ExecArgs, record: &Record) -> Result<(Spec, Process)> {
-    let bundle = bundle::read(&record.bundle)?;
-    let spec = bundle.spec;
+/// The process to run. Without `--process` it is the bundle's, read anew, as
+/// runc does.
+pub(super) fn of(args: &ExecArgs, record: &Record) -> Result<Process> {
     let mut process = match &args.process {
         Some(file) => {
             let (process, warnings) = bundle::read_process(file)?;
             warnings.iter().for_each(log::warning);
             process
         }
-        None => with_changes(&spec, args)?,
+        None => with_changes(&bundle::read(&record.bundle)?.spec, args)?,
     };
     let warnings = validate::validate_process(&process, &args.source(record))?;
     warnings.iter().for_each(log::warning);
     policy::core_dumps(&mut process);
-    Ok((spec, process))
+    Ok(process)
 }
 
 /// The container's own process with other arguments and what the options change.

@@ -1,9 +1,36 @@
 //! Cgroup limits: values no kernel takes, and names that become file names.
 
-use oci_spec::runtime::{LinuxDeviceType, LinuxResources};
+use oci_spec::runtime::{LinuxDeviceType, LinuxResources, Spec};
 
 use super::escape;
 use super::findings::Findings;
+
+/// Before version 1.3 a limit of 0 could not be told from none, and engines
+/// write it for "no limit" (podman: `--pids-limit=-1`). From 1.3 on it is a 0.
+pub(super) fn read_zero_pids(spec: &mut Spec) {
+    let minor = spec
+        .version()
+        .split('.')
+        .nth(1)
+        .and_then(|minor| minor.parse().ok());
+    if minor.is_none_or(|minor: u32| minor >= 3) {
+        return;
+    }
+    let Some(linux) = spec.linux_mut() else {
+        return;
+    };
+    let Some(mut resources) = linux.resources().clone() else {
+        return;
+    };
+    if resources
+        .pids()
+        .as_ref()
+        .is_some_and(|pids| pids.limit() == 0)
+    {
+        resources.set_pids(None);
+        linux.set_resources(Some(resources));
+    }
+}
 
 /// Checks all limits.
 pub(super) fn check(resources: &LinuxResources, findings: &mut Findings) {

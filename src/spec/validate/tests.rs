@@ -383,3 +383,24 @@ fn the_template_is_valid() {
         );
     }
 }
+
+#[test]
+fn no_processes_means_no_limit_before_version_1_3() {
+    let limit = |version: &str| {
+        let text = format!(
+            r#"{{"ociVersion":"{version}","root":{{"path":"r"}},
+                "process":{{"cwd":"/","args":["a"],"user":{{"uid":0,"gid":0}}}},
+                "linux":{{"namespaces":[{{"type":"mount"}}],"resources":{{"pids":{{"limit":0}}}}}}}}"#
+        );
+        let bundle = Bundle {
+            dir: "/b".into(),
+            spec: serde_json::from_str(&text).unwrap(),
+            warnings: Vec::new(),
+        };
+        let valid = validate(bundle, Caller { privileged: true }).unwrap();
+        let resources = valid.spec().linux().as_ref().unwrap().resources().clone();
+        resources.unwrap().pids().map(|pids| pids.limit())
+    };
+    assert_eq!(limit("1.0.2-dev"), None);
+    assert_eq!(limit("1.3.0"), Some(0));
+}

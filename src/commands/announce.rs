@@ -1,0 +1,59 @@
+//! Telling whoever asked for it what was made: pid file, pidfd, terminal.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use super::pid_file;
+use crate::error::Result;
+use crate::execute::parent::Launched;
+use crate::execute::{console, foreground};
+use crate::sys;
+
+/// Who is to be told what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announce<'a> {
+    /// `--console-socket`.
+    pub(super) console_socket: Option<&'a Path>,
+    /// `--pidfd-socket`.
+    pub(super) pidfd_socket: Option<&'a Path>,
+    /// `--pid-file`.
+    pub(super) pid_file: Option<&'a Path>,
+    /// What the pidfd is of: runc's words `standard` and `setns`.
+    pub(super) kind: &'static str,
+}
+
+impl Announce<'_> {
+    /// Hands the terminal on, or gives it back for the foreground, with the caller's size.
+    pub(super) fn console(&self, master: OwnedFd) -> Result<Option<OwnedFd>> {
+        match self.console_socket {
+            Some(socket) => {
+                console::send_to(socket, master.as_fd(), "/dev/pts/ptmx").map(|()| None)
+            }
+            None => {
+                foreground::take_callers_size(master.as_fd());
+                Ok(Some(master))
+            }
+        }
+    }
+
+    /// Tells of the process. One that nobody was told of would never be
+    /// waited for, so a failure ends it.
+    pub(super) fn process(&self, launched: &Launched) -> Result<()> {
+        let told = self.tell(launched);
+        if told.is_err() {
+            let _ = sys::process::pidfd_send_signal(launched.pidfd.as_fd(), libc::SIGKILL);
+            let _ = sys::process::wait(launched.pid, 0);
+        }
+        told
+    }
+
+    fn tell(&self, launched: &Launched) -> Result<()> {
+        if let Some(socket) = self.pidfd_socket {
+            console::send_to(socket, launched.pidfd.as_fd(), self.kind)?;
+        }
+        match self.pid_file {
+            Some(path) => pid_file::write(path, launched.pid),
+            None => Ok(()),
+        }
+    }
+}

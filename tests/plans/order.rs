@@ -1,0 +1,207 @@
+//! What must come before what, in every plan. Each rank says why in a word.
+
+use capsid::plan::{EnterStep, ExecStep, Plan, ProcessStep, RootStep};
+use capsid::spec::namespaces::Kind;
+
+use super::cases;
+
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// Steps of a lower rank come first; of the same rank, in any order.
+fn in_order<S: std::fmt::Debug>(steps: &[S], rank: impl Fn(&S) -> u8) {
+    for pair in steps.windows(2) {
+        assert!(rank(&pair[0]) <= rank(&pair[1]), "{pair:#?}");
+    }
+}
+
+fn count<S>(steps: &[S], is: impl Fn(&S) -> bool) -> usize {
+    steps.iter().filter(|step| is(step)).count()
+}
+
+/// Every plan there is, with its name told when a check fails.
+fn every_plan(check: impl Fn(&Plan)) {
+    let mut plans = 0;
+    for case in cases() {
+        if let Ok((_, plan, _)) = case.plan() {
+            println!("{}:\n{plan}", case.name);
+            check(&plan);
+            plans += 1;
+        }
+    }
+    assert!(plans >= 50, "{plans} plans");
+}
+
+fn joins(step: &EnterStep) -> bool {
+    matches!(step, EnterStep::Join(..) | EnterStep::JoinProcess(_))
+}
+
+#[test]
+fn who_enters_a_container_cannot_be_traced_from_it() {
+    every_plan(|plan| {
+        let first = &plan.enter.first;
+        let hide = first.iter().position(|step| *step == EnterStep::Hide);
+        let join = first.iter().position(joins);
+        assert!(hide.is_some());
+        assert!(join.is_none() || hide < join, "hidden before it joins");
+    });
+}
+
+#[test]
+fn namespaces_are_entered_while_privileges_allow() {
+    every_plan(|plan| {
+        in_order(&plan.enter.joiner, |step| match step {
+            // The files below /proc/self change hands with the user namespace.
+            EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 0,
+            EnterStep::Hide => 1,
+            EnterStep::Join(..) | EnterStep::JoinProcess(_) => 2,
+            EnterStep::NewUserNamespace => 3,
+            EnterStep::IdMaps => 4,
+            EnterStep::TimeOffsets(_) => 5,
+            EnterStep::RuntimeHooks | EnterStep::NewCgroupNamespace => 9,
+        });
+        in_order(&plan.enter.first, |step| match step {
+            EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 0,
+            // newuidmap looks at who owns /proc/PID, which hiding changes.
+            EnterStep::IdMaps => 1,
+            EnterStep::Hide => 2,
+            EnterStep::Join(..) | EnterStep::JoinProcess(_) => 3,
+            EnterStep::NewCgroupNamespace => 4,
+            EnterStep::RuntimeHooks => 5,
+            EnterStep::NewUserNamespace | EnterStep::TimeOffsets(_) => 9,
+        });
+        let user = Kind::User.flag();
+        if plan.enter.joiner.contains(&EnterStep::NewUserNamespace) {
+            assert_eq!(plan.enter.new & user, 0, "one user namespace, not two");
+        } else if plan.ids.is_some() {
+            assert_ne!(
+                plan.enter.new & user,
+                0,
+                "ids are mapped in a new user namespace"
+            );
+        }
+    });
+}
+
+#[test]
+fn the_root_file_system_is_built_from_the_outside_in() {
+    every_plan(|plan| {
+        in_order(&plan.root, |step| match step {
+            // Nothing that is mounted from here on may reach the host.
+            RootStep::Propagation(_) | RootStep::PrivateParent(_) => 0,
+            // With the caller's ids: container root may not reach the source.
+            RootStep::OpenSource(_) => 1,
+            RootStep::AttachRoot { .. } => 2,
+            // What is made from here on belongs to the container.
+            RootStep::BecomeRoot => 3,
+            RootStep::Mount(_) => 4,
+            RootStep::Device(_) => 5,
+            RootStep::Link { .. } => 6,
+            RootStep::Console { .. } | RootStep::Terminal { .. } => 7,
+            // Hooks may still mount; what they mount is masked as well.
+            RootStep::Hook(_) => 8,
+            RootStep::Sysctl { .. } => 9,
+            RootStep::Mask(_) => 10,
+            RootStep::ReadonlyPath(_) => 11,
+            RootStep::ReadonlyRoot => 12,
+            RootStep::Pivot | RootStep::MoveRoot => 13,
+            RootStep::RootPropagation(_) => 14,
+        });
+        let pivots = |step: &RootStep| matches!(step, RootStep::Pivot | RootStep::MoveRoot);
+        let attaches = |step: &RootStep| matches!(step, RootStep::AttachRoot { .. });
+        let terminal = |step: &RootStep| matches!(step, RootStep::Terminal { .. });
+        let in_existing = plan.root.iter().all(terminal);
+        assert_eq!(count(&plan.root, pivots), usize::from(!in_existing));
+        assert_eq!(count(&plan.root, attaches), usize::from(!in_existing));
+    });
+}
+
+#[test]
+fn privileges_go_last_and_for_good() {
+    every_plan(|plan| {
+        in_order(&plan.process, |step| match step {
+            ProcessStep::Session => 0,
+            // What needs privileges, and what the program inherits.
+            ProcessStep::Personality(_)
+            | ProcessStep::Affinity(_)
+            | ProcessStep::Keyring(_)
+            | ProcessStep::Terminal
+            | ProcessStep::StdioOwner(_)
+            | ProcessStep::LoopbackUp
+            | ProcessStep::Hostname(_)
+            | ProcessStep::Domainname(_)
+            | ProcessStep::Rlimit { .. }
+            | ProcessStep::Scheduler(_)
+            | ProcessStep::IoPriority(_)
+            | ProcessStep::Umask(_)
+            | ProcessStep::Cwd(_) => 1,
+            // Needs CAP_SETPCAP.
+            ProcessStep::Bounding(_) => 2,
+            // Need CAP_SETGID, which a change of user may take.
+            ProcessStep::Groups(_) => 3,
+            ProcessStep::Gid(_) => 4,
+            ProcessStep::Uid(_) => 5,
+            ProcessStep::Capabilities { .. } => 6,
+            // What follows is judged with the program's own rights.
+            ProcessStep::CwdAsUser(_) => 7,
+            ProcessStep::FindProgram => 8,
+            ProcessStep::NoNewPrivileges => 9,
+        });
+        let once: [fn(&ProcessStep) -> bool; 6] = [
+            |step| matches!(step, ProcessStep::Session),
+            |step| matches!(step, ProcessStep::Bounding(_)),
+            |step| matches!(step, ProcessStep::Gid(_)),
+            |step| matches!(step, ProcessStep::Uid(_)),
+            |step| matches!(step, ProcessStep::Capabilities { .. }),
+            |step| matches!(step, ProcessStep::FindProgram),
+        ];
+        for (index, is) in once.into_iter().enumerate() {
+            assert_eq!(count(&plan.process, is), 1, "{index}");
+        }
+    });
+}
+
+#[test]
+fn the_filter_is_the_last_thing_before_the_program() {
+    every_plan(|plan| {
+        in_order(&plan.exec, |step| match step {
+            ExecStep::Park => 0,
+            ExecStep::Hook(_) => 1,
+            // Through a descriptor of procfs, so before it is closed.
+            ExecStep::Label(_) => 2,
+            ExecStep::CloseDescriptors(_) => 3,
+            ExecStep::Seccomp(_) => 4,
+            ExecStep::Process(_) => 5,
+            ExecStep::Execute(_) => 6,
+        });
+        let closes = |step: &ExecStep| matches!(step, ExecStep::CloseDescriptors(_));
+        let executes = |step: &ExecStep| matches!(step, ExecStep::Execute(_));
+        assert_eq!(count(&plan.exec, closes), 1);
+        assert_eq!(count(&plan.exec, executes), 1);
+    });
+}
+
+/// Loading a filter takes no_new_privs or CAP_SYS_ADMIN, which then goes.
+#[test]
+fn a_filter_can_be_loaded_and_leaves_no_privilege_behind() {
+    every_plan(|plan| {
+        let admin = |step: &ProcessStep| match step {
+            ProcessStep::Capabilities { effective, .. } => Some(effective & SYS_ADMIN != 0),
+            _ => None,
+        };
+        let kept = plan.process.iter().find_map(admin).unwrap();
+        let bounding = |step: &ProcessStep| match step {
+            ProcessStep::Bounding(set) => Some(set & SYS_ADMIN != 0),
+            _ => None,
+        };
+        let asked = plan.process.iter().find_map(bounding).unwrap();
+        let late = plan.exec.iter().find_map(|step| match step {
+            ExecStep::Process(step) => admin(step),
+            _ => None,
+        });
+        let loads = |step: &ExecStep| matches!(step, ExecStep::Seccomp(_));
+        if plan.exec.iter().any(loads) {
+            assert!(kept || plan.process.contains(&ProcessStep::NoNewPrivileges));
+        }
+        assert!(!kept || asked || late == Some(false), "CAP_SYS_ADMIN stays");
+    });
+}
