@@ -89,7 +89,7 @@ const STANDARD: [(u32, Option<u32>); 9] = [
     (5, Some(2)),
     (136, None),
     // The system console. `/dev/console` of a container is one of the terminals
-    // above; the rules of Docker and the list of crun have this one as well.
+    // above; this one is here because runc's list of defaults has had it.
     (5, Some(1)),
 ];
 
