@@ -37,7 +37,7 @@ pub(super) struct Prepared {
 }
 
 /// Reads and judges a bundle; touches nothing.
-pub(super) fn prepare(bundle: &Path, id: &str) -> Result<Prepared> {
+pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
     let bundle = bundle::read(bundle)?;
     let file = bundle.file();
@@ -54,7 +54,9 @@ pub(super) fn prepare(bundle: &Path, id: &str) -> Result<Prepared> {
         .iter()
         .for_each(|outcome| log::debug(format!("rule {outcome}")));
     let rootfs = root_directory(&hardened, &file)?;
-    let cgroup = plan_cgroup(&hardened.spec, id, &facts, &file)?;
+    // `--rootless` decides nothing but this: whether to go on without a cgroup.
+    let must_have = facts.privileged && global.rootless != Some(true);
+    let cgroup = plan_cgroup(&hardened.spec, id, must_have, &file)?;
     let shared = hardened
         .spec
         .linux()
@@ -109,7 +111,7 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
-fn plan_cgroup(spec: &Spec, id: &str, facts: &Facts, file: &Path) -> Result<Option<CgroupPlan>> {
+fn plan_cgroup(spec: &Spec, id: &str, must_have: bool, file: &Path) -> Result<Option<CgroupPlan>> {
     let linux = spec.linux().as_ref();
     let cgroups = CgroupFacts::read()?;
     let request = Request {
@@ -127,7 +129,7 @@ fn plan_cgroup(spec: &Spec, id: &str, facts: &Facts, file: &Path) -> Result<Opti
     })?;
     plan.notes.iter().for_each(log::warning);
     let access = cgroups.access(&plan.path);
-    match plan.settle(&access, facts.privileged)? {
+    match plan.settle(&access, must_have)? {
         Ok(plan) => Ok(Some(plan)),
         Err(reason) => {
             log::debug(reason);
@@ -199,7 +201,7 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<
     // What the caller left open is neither for hooks nor for helpers.
     crate::sys::fd::close_range_on_exec(3)
         .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
-    let prepared = prepare(&args.bundle, &args.id)?;
+    let prepared = prepare(global, &args.bundle, &args.id)?;
     let process = prepared.hardened.spec.process().as_ref();
     let terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
     check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;

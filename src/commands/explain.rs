@@ -31,11 +31,11 @@ pub(crate) fn command() -> Command {
 }
 
 /// Prints the first half of `create`: what was asked, what is insisted on, what would be done.
-pub(crate) fn run(_global: &Global, matches: &ArgMatches) -> Result<u8> {
+pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = ExplainArgs::from_matches(matches)?;
     // The name a container has by default, and the place of its cgroup.
     let id = "ID";
-    let prepared = creation::prepare(&args.bundle, id)?;
+    let prepared = creation::prepare(global, &args.bundle, id)?;
     let options = Options {
         id: id.into(),
         rootfs: prepared.rootfs.clone(),

@@ -89,7 +89,11 @@ pub fn launch(
         handles.namespaces,
         handles.target,
     ));
-    match launch.attend(attendant) {
+    // From now on there may be someone inside who would like to look at this
+    // process. Before, newuidmap and the state directory needed it visible.
+    let hidden = process::hide()
+        .map_err(|failure| Error::system("hide", "the runtime's own process", failure));
+    match hidden.and_then(|()| launch.attend(attendant)) {
         Ok(()) => Ok(Launched {
             pid: launch.pid,
             pidfd: launch.pidfd,
