@@ -209,10 +209,10 @@ impl Case {
         ))
     }
 
-    fn cgroup(&self, hardened: &HardenedSpec, privileged: bool) -> Result<CgroupPlan, Error> {
+    fn cgroup(&self, hardened: &HardenedSpec, caller: &Facts) -> Result<CgroupPlan, Error> {
         let facts = CgroupFacts {
             mount: Some("/sys/fs/cgroup".into()),
-            own: if privileged {
+            own: if caller.privileged {
                 "/system.slice/containerd.service".into()
             } else {
                 "/user.slice/user-1000.slice/user@1000.service/app.slice/capsid.scope".into()
@@ -223,13 +223,17 @@ impl Case {
             id: ID,
             path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
             resources: linux.and_then(|linux| linux.resources().as_ref()),
+            devices: linux
+                .and_then(|linux| linux.devices().as_deref())
+                .unwrap_or_default(),
+            device_filter: caller.privileged && !caller.in_user_namespace,
         };
         cgroup::plan(&request, &facts).map_err(problems)
     }
 
     /// The plan of a new container, and what the user is told about it.
     fn create(&self, hardened: &HardenedSpec, facts: &Facts) -> Result<(Plan, Vec<String>), Error> {
-        let cgroup = self.cgroup(hardened, facts.privileged)?;
+        let cgroup = self.cgroup(hardened, facts)?;
         let mut told = cgroup.notes.clone();
         let access = if self.choices.no_cgroup_access {
             Access::Denied(cgroup.path.clone(), libc::EACCES)

@@ -13,7 +13,8 @@ cases! {
     ALL []: default_nodes, default_links, configured_device, device_outside_dev, device_type_mismatch,
         fifo_device, wrong_device_type, no_other_nodes, smuggled_node, dev_from_the_host, mknod_is_refused;
     RANGES []: device_owner_and_mode;
-    ROOT []: device_cgroup_denies;
+    ROOT []: device_filter_denies, device_filter_leaves_terminals, device_filter_allows,
+        device_filter_and_mknod, device_filter_binds_exec;
 }
 
 const NODES: [(&str, u32, u32); 6] = [
@@ -217,14 +218,154 @@ fn device_owner_and_mode(test: &Test) {
     );
 }
 
-/// GHSA-g54h-m393-cpwq: the list allows, it does not deny; what is not on it stays closed.
-fn device_cgroup_denies(test: &Test) {
-    let bundle = with_device(test, device("/dev/kmsg", "c", 1, 11));
-    let report = bundle.edit(|config| {
-        config["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+/// The rule of `runc spec`.
+fn deny_all() -> Value {
+    json!({ "allow": false, "access": "rwm" })
+}
+
+fn with_rules<'t>(test: &'t Test, rules: &[Value]) -> Bundle<'t> {
+    Bundle::new(test).edit(|config| config["linux"]["resources"] = json!({ "devices": rules }))
+}
+
+/// Nodes that an image brings: a device that nearly every kernel has, and a disk.
+const SMUGGLED: [(&str, &str, u32, u32); 2] = [("fuse", "c", 10, 229), ("loop0", "b", 7, 0)];
+
+/// Puts them into the root file system, open to everybody.
+fn smuggle(bundle: &Bundle<'_>) {
+    for (name, kind, major, minor) in SMUGGLED {
+        let path = bundle.rootfs().join("home").join(name);
+        let made = std::process::Command::new("mknod")
+            .args(["-m", "666"])
+            .arg(&path)
+            .args([kind, &major.to_string(), &minor.to_string()])
+            .status();
+        assert!(made.is_ok_and(|status| status.success()), "mknod {name}");
+        // That the filter refuses it inside shows only where nothing else does.
+        let opened = std::fs::File::open(&path).map_err(|error| error.raw_os_error());
+        assert_ne!(opened.err(), Some(Some(libc::EPERM)), "{name} outside");
+    }
+}
+
+/// The probe's words for opening a file with flags (0 reads, 1 writes, 2 does both).
+fn open<'a>(path: &'a str, flags: &'a str) -> [&'a str; 5] {
+    // -100 is AT_FDCWD.
+    ["syscall", "openat", "-100", path, flags]
+}
+
+/// GHSA-g54h-m393-cpwq: rules allow, they do not deny; what none allows stays closed.
+fn device_filter_denies(test: &Test) {
+    let unsaid = Bundle::new(test);
+    let empty = with_rules(test, &[]);
+    // A node of the bundle's own is made, and opens only where a rule says so.
+    let listed = with_rules(test, &[deny_all()]).edit(|config| {
+        push(
+            &mut config["linux"]["devices"],
+            device("/dev/fuse", "c", 10, 229),
+        );
     });
-    let report = report.report();
-    let open = report.member("dev", "/dev/kmsg")["open"].clone();
-    assert!(open == "EPERM" || open == "EACCES", "{open}");
-    assert_eq!(report.member("dev", "/dev/null")["open"], "ok");
+    for bundle in [unsaid, empty, with_rules(test, &[deny_all()]), listed] {
+        smuggle(&bundle);
+        let report = bundle.report_with(&["--dev", "/home/fuse", "--dev", "/home/loop0"]);
+        for node in ["/home/fuse", "/home/loop0"] {
+            assert_eq!(report.member("dev", node)["open"], "EPERM", "{node}");
+        }
+        let fuse = report.member("dev", "/dev/fuse");
+        assert!(fuse.is_null() || fuse["open"] == "EPERM", "{fuse}");
+        for (name, ..) in NODES {
+            let open = &report.member("dev", &format!("/dev/{name}"))["open"];
+            assert_eq!(open, if name == "tty" { "ENXIO" } else { "ok" }, "{name}");
+        }
+    }
+}
+
+/// Terminals work under the strictest rules.
+fn device_filter_leaves_terminals(test: &Test) {
+    for path in [
+        "/dev/tty",
+        "/dev/console",
+        "/dev/pts/0",
+        "/dev/ptmx",
+        "/dev/pts/ptmx",
+    ] {
+        let bundle = with_rules(test, &[deny_all()])
+            .edit(|config| config["process"]["terminal"] = json!(true))
+            .args(&open(path, "2"));
+        let probe = test.machine.probe.to_string_lossy().into_owned();
+        let pty = [probe, "pty".into(), "24x80".into(), "--".into()];
+        let output = bundle.run_call(&[]).through(&pty).output();
+        assert!(output.stdout.contains("ok "), "{path}: {output:?}");
+    }
+}
+
+fn device_filter_allows(test: &Test) {
+    let fuse = |allow: bool, access: &str| json!({ "allow": allow, "type": "c", "major": 10, "minor": 229, "access": access });
+    let all = json!({ "allow": true, "access": "rwm" });
+    // Rules after the first, and whether reading, writing and both are refused.
+    let cases = [
+        (vec![fuse(true, "rw")], [false, false, false]),
+        (vec![fuse(true, "r")], [false, true, true]),
+        (
+            vec![fuse(true, "rw"), fuse(false, "w")],
+            [false, true, true],
+        ),
+        (vec![fuse(true, "rw"), deny_all()], [true, true, true]),
+        (vec![all.clone()], [false, false, false]),
+        (vec![all, fuse(false, "r")], [true, false, true]),
+    ];
+    for (rules, refused) in cases {
+        for (flags, refused) in ["0", "1", "2"].into_iter().zip(refused) {
+            let mut list = vec![deny_all()];
+            list.extend(rules.iter().cloned());
+            let bundle = with_rules(test, &list).args(&open("/home/fuse", flags));
+            smuggle(&bundle);
+            let output = bundle.run();
+            // A kernel without the module says ENXIO or ENODEV.
+            let said = output.text();
+            assert_eq!(said == "EPERM", refused, "{flags}: {said} under {list:?}");
+        }
+    }
+}
+
+fn device_filter_and_mknod(test: &Test) {
+    let node = json!({ "allow": true, "type": "b", "major": 7, "minor": 0, "access": "m" });
+    for (kind, major, minor, word) in [
+        ("c", "1", "3", "ok 0"),
+        // Of a disk, of the machine's memory, of what a rule allows.
+        ("b", "8", "0", "EPERM"),
+        ("c", "1", "1", "EPERM"),
+        ("b", "7", "0", "ok 0"),
+    ] {
+        let bundle = with_rules(test, &[deny_all(), node.clone()])
+            .writable()
+            .edit(|config| {
+                for set in ["bounding", "effective", "permitted"] {
+                    push(
+                        &mut config["process"]["capabilities"][set],
+                        json!("CAP_MKNOD"),
+                    );
+                }
+            })
+            .args(&["mknod", "/home/made", kind, major, minor]);
+        assert_eq!(bundle.run().text(), word, "{kind} {major}:{minor}");
+    }
+}
+
+fn device_filter_binds_exec(test: &Test) {
+    let bundle = with_rules(test, &[deny_all()]).args(&["sleep"]);
+    smuggle(&bundle);
+    let container = bundle.ready();
+    for path in ["/home/fuse", "/home/loop0"] {
+        assert_eq!(
+            container.exec(&[], &open(path, "0")).text(),
+            "EPERM",
+            "{path}"
+        );
+    }
+    let output = container.exec(
+        &["--cap", "CAP_MKNOD"],
+        &["mknod", "/dev/made", "b", "8", "0"],
+    );
+    assert_eq!(output.text(), "EPERM");
+    container.exec(&[], &open("/dev/null", "2")).code(0);
+    container.end();
 }

@@ -56,7 +56,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
     let rootfs = root_directory(&hardened, &file)?;
     // `--rootless` decides nothing but this: whether to go on without a cgroup.
     let must_have = facts.privileged && global.rootless != Some(true);
-    let cgroup = plan_cgroup(&hardened.spec, id, must_have, &file)?;
+    let cgroup = plan_cgroup(&hardened.spec, id, &facts, must_have, &file)?;
     let shared = hardened
         .spec
         .linux()
@@ -111,13 +111,23 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
-fn plan_cgroup(spec: &Spec, id: &str, must_have: bool, file: &Path) -> Result<Option<CgroupPlan>> {
+fn plan_cgroup(
+    spec: &Spec,
+    id: &str,
+    facts: &Facts,
+    must_have: bool,
+    file: &Path,
+) -> Result<Option<CgroupPlan>> {
     let linux = spec.linux().as_ref();
     let cgroups = CgroupFacts::read()?;
     let request = Request {
         id,
         path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
         resources: linux.and_then(|linux| linux.resources().as_ref()),
+        devices: linux
+            .and_then(|linux| linux.devices().as_deref())
+            .unwrap_or_default(),
+        device_filter: facts.privileged && !facts.in_user_namespace,
     };
     let plan = cgroup_plan::plan(&request, &cgroups).map_err(|problems| Error::Spec {
         file: file.to_owned(),
@@ -125,10 +135,16 @@ fn plan_cgroup(spec: &Spec, id: &str, must_have: bool, file: &Path) -> Result<Op
     })?;
     plan.notes.iter().for_each(log::warning);
     let access = cgroups.access(&plan.path);
+    let filtered = plan.devices.is_some();
     match plan.settle(&access, must_have)? {
         Ok(plan) => Ok(Some(plan)),
         Err(reason) => {
-            log::debug(reason);
+            if filtered {
+                // Real root with --rootless: nothing else keeps devices away.
+                log::warning(format!("{reason}; so no device filter either"));
+            } else {
+                log::debug(reason);
+            }
             Ok(None)
         }
     }

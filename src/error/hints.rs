@@ -134,6 +134,19 @@ const HINTS: &[Hint] = &[
         "the user has too many keys; raise kernel.keys.maxkeys, or use --no-new-keyring",
     ),
     hint(
+        Sysno::bpf,
+        libc::EPERM,
+        "device filter",
+        "it takes CAP_SYS_ADMIN (or CAP_BPF and CAP_NET_ADMIN), and a cgroup above whose own filter \
+         admits others; allow bpf(2) to capsid, or end linux.resources.devices with allow a *:* rwm",
+    ),
+    hint(
+        Sysno::bpf,
+        libc::EINVAL,
+        "device filter",
+        "the kernel must be built with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF",
+    ),
+    hint(
         Sysno::seccomp,
         libc::EINVAL,
         "",

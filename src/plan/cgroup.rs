@@ -7,8 +7,9 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDevice, LinuxResources};
 
+use super::devices::{self, DeviceFilter};
 use crate::error::{Error, Problem, Result, errno_text};
 use crate::host::cgroup::{Access, CgroupFacts};
 
@@ -23,6 +24,11 @@ pub struct Request<'a> {
     pub path: Option<&'a Path>,
     /// `linux.resources`.
     pub resources: Option<&'a LinuxResources>,
+    /// `linux.devices`: nodes that are made inside.
+    pub devices: &'a [LinuxDevice],
+    /// The caller may load a device filter: root of the first user namespace.
+    /// Elsewhere the kernel refuses both that and mknod.
+    pub device_filter: bool,
 }
 
 /// The container's cgroup, ready to be made.
@@ -34,6 +40,9 @@ pub struct CgroupPlan {
     pub path: PathBuf,
     /// The limits, in the order in which they are written.
     pub limits: Vec<Limit>,
+    /// Which devices may be opened or made inside; none where the bundle allows
+    /// all of them, or the caller cannot load it.
+    pub devices: Option<DeviceFilter>,
     /// What the bundle says and this plan does not do, with the reason: one sentence each.
     pub notes: Vec<String>,
 }
@@ -258,6 +267,9 @@ impl fmt::Display for Limit {
     }
 }
 
+const NO_FILTER: &str = "linux.resources.devices is not enforced by a device filter: what keeps \
+     devices away are the container's own /dev, nodev mounts and its user namespace";
+
 /// Plans the cgroup.
 ///
 /// # Errors
@@ -280,11 +292,25 @@ pub fn plan(request: &Request<'_>, facts: &CgroupFacts) -> Result<CgroupPlan, Ve
         found.read(resources);
     }
     problems.append(&mut found.problems);
+    let rules = request
+        .resources
+        .and_then(|resources| resources.devices().as_deref());
+    let rules = rules.unwrap_or_default();
+    let mut devices = None;
+    if request.device_filter && facts.mount.is_some() {
+        match devices::filter(rules, request.devices) {
+            Ok(filter) => devices = filter,
+            Err(mut wrong) => problems.append(&mut wrong),
+        }
+    } else if !rules.is_empty() {
+        found.notes.push(NO_FILTER.into());
+    }
     if problems.is_empty() {
         Ok(CgroupPlan {
             mount,
             path,
             limits: found.limits,
+            devices,
             notes: found.notes,
         })
     } else {

@@ -49,6 +49,9 @@ impl Plan {
                     .limits
                     .iter()
                     .try_for_each(|limit| writeln!(f, "  {limit}"))?;
+                if let Some(devices) = &cgroup.devices {
+                    writeln!(f, "  {devices}")?;
+                }
             }
             None => writeln!(f, "  no cgroup of its own")?,
         }

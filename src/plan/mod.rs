@@ -6,6 +6,7 @@
 pub mod build;
 pub mod capabilities;
 pub mod cgroup;
+pub mod devices;
 pub mod enter;
 pub mod explain;
 pub mod hooks;

@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code, reason = "the only place where it is allowed")]
 
+pub mod bpf;
 pub mod directory;
 pub mod fd;
 pub mod guard;

@@ -1,6 +1,6 @@
 //! Making a cgroup: levels, controllers, limits, and reading the limits back.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,6 +11,8 @@ use syscalls::Sysno;
 use super::{Cgroup, remove_at};
 use crate::error::{Check, Error, Failure, Result};
 use crate::plan::cgroup::{CgroupPlan, Limit};
+use crate::plan::devices::DeviceFilter;
+use crate::sys::bpf;
 
 /// A cgroup that was just made, empty and with its limits.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// Makes the cgroup of a plan and writes its limits.
+/// Makes the cgroup of a plan, writes its limits and attaches its device filter.
 ///
 /// An existing cgroup is used if it is empty and not frozen: processes in it
 /// belong to somebody else, and a frozen one would stop the container for ever.
@@ -86,8 +88,25 @@ pub fn make(plan: &CgroupPlan) -> Result<Made> {
             _ => set(&cgroup, limit)?,
         }
     }
+    if let Some(devices) = &plan.devices {
+        attach(&cgroup, devices)?;
+    }
     undo.made.clear();
     Ok(Made { cgroup, left_out })
+}
+
+/// Attaches the device filter, before any process is in the cgroup. The cgroup
+/// keeps the program from then on; it ends with the cgroup.
+fn attach(cgroup: &Cgroup, devices: &DeviceFilter) -> Result<()> {
+    let failed = |doing: &str, failure| {
+        let path = cgroup.path().display();
+        Error::system(doing, format!("the cgroup {path}"), failure)
+    };
+    let program: Vec<[u8; 8]> = devices.program.iter().map(|i| i.bytes()).collect();
+    let program = bpf::load_device_program(&program)
+        .map_err(|failure| failed("load the device filter for", failure))?;
+    bpf::attach_device_program(cgroup.dir(), program.as_fd())
+        .map_err(|failure| failed("attach the device filter to", failure))
 }
 
 /// Makes the missing levels of a path. The whole path first: nearly always only

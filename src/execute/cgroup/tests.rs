@@ -35,6 +35,7 @@ impl Ground {
             mount: self.path.clone(),
             path,
             limits,
+            devices: None,
             notes: Vec::new(),
         }
     }
@@ -248,6 +249,8 @@ fn the_kernel_takes_what_the_plan_says() {
         id: "leaf",
         path: None,
         resources: Some(&resources),
+        devices: &[],
+        device_filter: false,
     };
     let mut plan = crate::plan::cgroup::plan(&request, &facts).unwrap();
     assert_eq!(plan.limits.len(), 14);

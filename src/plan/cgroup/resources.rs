@@ -49,17 +49,6 @@ impl Found {
         {
             self.not_built("rdma", "rdma.max");
         }
-        if resources
-            .devices()
-            .as_ref()
-            .is_some_and(|rules| !rules.is_empty())
-        {
-            self.notes.push(
-                "linux.resources.devices is not enforced by a device filter: what keeps devices \
-                 away are the container's own /dev, nodev mounts and its user namespace"
-                    .into(),
-            );
-        }
         // Last, as the specification has it: what is said here in the kernel's
         // own words overrides what the fields above were converted to.
         if let Some(unified) = resources.unified() {

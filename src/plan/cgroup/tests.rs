@@ -13,6 +13,8 @@ fn plan_of(path: Option<&str>, resources: &str) -> Result<CgroupPlan, Vec<Proble
         id: "box",
         path: path.map(Path::new),
         resources: Some(&resources),
+        devices: &[],
+        device_filter: false,
     };
     plan(&request, &facts())
 }
@@ -53,6 +55,8 @@ fn the_place_follows_runc() {
         id: "box",
         path: None,
         resources: None,
+        devices: &[],
+        device_filter: false,
     };
     assert_eq!(plan(&request, &at_root).unwrap().path, Path::new("/m/box"));
 }
@@ -232,6 +236,34 @@ fn what_is_left_out_is_noted() {
             "{resources}"
         );
     }
+}
+
+#[test]
+fn devices_are_filtered_or_it_is_said() {
+    let resources = r#"{"devices":[{"allow":false,"access":"rwm"}]}"#;
+    let resources: LinuxResources = serde_json::from_str(resources).unwrap();
+    let planned = |device_filter, mount: Option<&str>, resources| {
+        let facts = CgroupFacts {
+            mount: mount.map(PathBuf::from),
+            own: "/".into(),
+        };
+        let request = Request {
+            id: "box",
+            path: None,
+            resources,
+            devices: &[],
+            device_filter,
+        };
+        let plan = plan(&request, &facts).unwrap();
+        (plan.devices.is_some(), plan.notes.len())
+    };
+    let mount = Some("/sys/fs/cgroup");
+    assert_eq!(planned(true, mount, Some(&resources)), (true, 0));
+    // Nothing said is nothing allowed.
+    assert_eq!(planned(true, mount, None), (true, 0));
+    assert_eq!(planned(true, None, Some(&resources)), (false, 1));
+    assert_eq!(planned(false, mount, Some(&resources)), (false, 1));
+    assert_eq!(planned(false, mount, None), (false, 0));
 }
 
 #[test]
