@@ -75,7 +75,7 @@ const ALL: u8 = MKNOD | READ | WRITE;
 /// Character devices that every container may open, and so may make: a node
 /// gives nothing that opening does not. They come after the bundle's rules,
 /// which could otherwise take away what the specification promises.
-const STANDARD: [(u32, Option<u32>); 9] = [
+const STANDARD: [(u32, Option<u32>); 8] = [
     // "Default Devices" of the runtime specification: null, zero, full, random,
     // urandom, tty. The container's first process makes their nodes.
     (1, Some(3)),
@@ -88,9 +88,6 @@ const STANDARD: [(u32, Option<u32>); 9] = [
     // shows its own only.
     (5, Some(2)),
     (136, None),
-    // The system console. `/dev/console` of a container is one of the terminals
-    // above; this one is here because runc's list of defaults has had it.
-    (5, Some(1)),
 ];
 
 /// The filter for a bundle's rules and device nodes.

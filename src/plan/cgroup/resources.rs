@@ -35,12 +35,14 @@ impl Found {
         if let Some(network) = resources.network() {
             self.network(network);
         }
-        if resources
-            .hugepage_limits()
-            .as_ref()
-            .is_some_and(|limits| !limits.is_empty())
-        {
-            self.not_built("hugepageLimits", "hugetlb.<size>.max");
+        for (index, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
+            let field = format!("hugepageLimits/{index}/limit");
+            if let Some(value) = self.number(&field, limit.limit()) {
+                // Reserved pages first: they cannot be taken back from a process.
+                let size = limit.page_size();
+                self.set(&format!("hugetlb.{size}.rsvd.max"), value.as_str());
+                self.set(&format!("hugetlb.{size}.max"), value);
+            }
         }
         if resources
             .rdma()

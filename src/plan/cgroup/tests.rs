@@ -205,10 +205,6 @@ fn what_v2_lacks_is_a_problem() {
             r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1}]}}"#,
             "blockIO",
         ),
-        (
-            r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#,
-            "hugepageLimits",
-        ),
         (r#"{"rdma":{"mlx5_0":{"hcaHandles":1}}}"#, "rdma"),
     ] {
         assert_eq!(
@@ -373,4 +369,13 @@ fn limits_that_cannot_be_had_are_never_dropped() {
     let mut defaults = plan_of(None, "{}").unwrap();
     defaults.prefer("pids.max", "4096");
     assert!(matches!(defaults.settle(&denied, false), Ok(Err(_))));
+}
+
+#[test]
+fn huge_pages_are_limited_with_what_is_reserved() {
+    let found = limits(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#);
+    assert_eq!(
+        found,
+        ["hugetlb.2MB.rsvd.max=4194304", "hugetlb.2MB.max=4194304"]
+    );
 }
