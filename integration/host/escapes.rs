@@ -280,6 +280,11 @@ fn cgroup_of_others(test: &Test) {
     }));
     let output = writable.run_probe(&["write", "/sys/fs/cgroup/../cgroup.procs", "1"]);
     assert_ne!(output.text(), "ok");
+    if !test.machine.root {
+        // Without a cgroup of its own the container is in the caller's, and
+        // that may well have others below it.
+        return;
+    }
     let listed = Bundle::new(test)
         .run_probe(&["ls", "/sys/fs/cgroup"])
         .success();

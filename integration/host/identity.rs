@@ -250,7 +250,7 @@ fn rootless_maps(test: &Test) {
         report.expect("/setgroups", json!("deny"));
         assert_eq!(map.lines().count(), 1);
     } else {
-        let (start, count) = crate::machine::SUBIDS;
+        let (start, count) = test.machine.range;
         assert!(
             map.contains(&start.to_string()) && map.contains(&count.to_string()),
             "{map}"

@@ -19,7 +19,7 @@ const SINGLE: u32 = 61_842;
 /// The group, below that of the run, in which this process and the runtime run.
 const CALLERS: &str = "callers";
 /// First subordinate id of the test user, and how many.
-pub(crate) const SUBIDS: (u32, u32) = (1_000_000, 65_536);
+const SUBIDS: (u32, u32) = (1_000_000, 65_536);
 
 /// Facts about the machine, and where tests work on it.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Machine {
     pub(crate) root: bool,
     /// The cgroup below which containers of root go, relative to the cgroup mount.
     pub(crate) cgroup: Option<String>,
+    /// Subordinate ids of the user with a range: the first, and how many.
+    pub(crate) range: (u32, u32),
     own: Identity,
     home_cgroup: String,
     unprivileged_userns: bool,
@@ -59,6 +61,7 @@ impl Machine {
             cgroup: None,
             unprivileged_userns: false,
             subids: false,
+            range: SUBIDS,
             base,
             own,
             home_cgroup: own_cgroup(),
@@ -90,7 +93,10 @@ impl Machine {
         }
         self.subids = in_path("newuidmap").is_some()
             && in_path("newgidmap").is_some()
-            && (self.root || has_subids(self.own.uid));
+            && (self.root || subids(self.own.uid).is_some());
+        self.range = subids(self.own.uid)
+            .filter(|_| !self.root)
+            .unwrap_or(SUBIDS);
         for role in ROLES {
             let who = self.identity(role);
             let dir = self.role_dir(role);
@@ -192,7 +198,7 @@ impl Machine {
                     "newuidmap, newgidmap, or subordinate ids are missing",
                 );
             }
-            Role::Single if !self.root && has_subids(self.own.uid) => {
+            Role::Single if !self.root && subids(self.own.uid).is_some() => {
                 return skip("single", "the user of the tests has subordinate ids");
             }
             Role::Rootless | Role::Single if !self.unprivileged_userns => {
@@ -305,7 +311,7 @@ fn own_cgroup() -> String {
     path.unwrap_or("/").to_owned()
 }
 
-fn has_subids(uid: u32) -> bool {
+fn subids(uid: u32) -> Option<(u32, u32)> {
     let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = accounts
         .lines()
@@ -313,10 +319,13 @@ fn has_subids(uid: u32) -> bool {
         .and_then(|line| line.split(':').next())
         .unwrap_or_default();
     let ranges = fs::read_to_string("/etc/subuid").unwrap_or_default();
-    ranges
-        .lines()
-        .filter_map(|line| line.split(':').next())
-        .any(|owner| owner == uid.to_string() || (!name.is_empty() && owner == name))
+    ranges.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let own = owner == uid.to_string() || (!name.is_empty() && owner == name);
+        let range = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        own.then_some(range)
+    })
 }
 
 /// A program in the directories where system programs live.

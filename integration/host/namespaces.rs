@@ -118,9 +118,11 @@ fn sysctl_in_own_network(test: &Test) {
 }
 
 fn given_maps(test: &Test) {
+    let first = test.machine.range.0;
+    let (second, groups) = (first + 1000, first + 100);
     let (uids, gids) = (
-        json!([{ "containerID": 0, "hostID": 1_000_000, "size": 1000 }, { "containerID": 1000, "hostID": 1_001_000, "size": 500 }]),
-        json!([{ "containerID": 0, "hostID": 1_000_100, "size": 2000 }]),
+        json!([{ "containerID": 0, "hostID": first, "size": 1000 }, { "containerID": 1000, "hostID": second, "size": 500 }]),
+        json!([{ "containerID": 0, "hostID": groups, "size": 2000 }]),
     );
     let bundle = Bundle::new(test)
         .namespace(json!({ "type": "user" }))
@@ -139,9 +141,9 @@ fn given_maps(test: &Test) {
     };
     assert_eq!(
         words(report.at("/uid_map")),
-        ["0 1000000 1000", "1000 1001000 500"]
+        [format!("0 {first} 1000"), format!("1000 {second} 500")]
     );
-    assert_eq!(words(report.at("/gid_map")), ["0 1000100 2000"]);
+    assert_eq!(words(report.at("/gid_map")), [format!("0 {groups} 2000")]);
     report.expect("/uids", json!([0, 0, 0, 0]));
 }
 
