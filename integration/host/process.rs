@@ -12,7 +12,7 @@ cases! {
         core_dumps_are_off, oom_score_unset, oom_score_raised, scheduler_batch, scheduler_needs_policy,
         io_priority, personality, no_descriptors_leak, first_process, umask_as_given, process_title,
         hostname_and_domainname;
-    ROOT []: oom_score_lowered, scheduler_fifo, deadline_scheduler_values;
+    ROOT []: oom_score_lowered, oom_score_of_a_user_namespace, scheduler_fifo, deadline_scheduler_values;
 }
 
 fn process<'t>(test: &'t Test, key: &str, value: Value) -> Bundle<'t> {
@@ -142,6 +142,19 @@ fn oom_score_raised(test: &Test) {
     process(test, "oomScoreAdj", json!(777))
         .report()
         .expect("/oom_score_adj", json!("777"));
+}
+
+/// Written by the runtime, for the process itself may not lower it in there.
+fn oom_score_of_a_user_namespace(test: &Test) {
+    let map = json!([{ "containerID": 0, "hostID": 1_000_000, "size": 65536 }]);
+    process(test, "oomScoreAdj", json!(432))
+        .namespace(json!({ "type": "user" }))
+        .edit(|config| {
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        })
+        .report()
+        .expect("/oom_score_adj", json!("432"));
 }
 
 fn oom_score_lowered(test: &Test) {

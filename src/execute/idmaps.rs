@@ -34,7 +34,8 @@ fn write_both(procfs: BorrowedFd<'_>, pid: i32, maps: &IdMaps) -> Result<()> {
     write_file(procfs, pid, "uid_map", &ids::lines(&maps.users))
 }
 
-fn write_file(procfs: BorrowedFd<'_>, pid: i32, name: &str, text: &str) -> Result<()> {
+/// Writes a file of a process, through the host's procfs.
+pub fn write_file(procfs: BorrowedFd<'_>, pid: i32, name: &str, text: &str) -> Result<()> {
     let path = format!("{pid}/{name}");
     let failed = |failure: Failure| {
         Error::system(

@@ -299,6 +299,10 @@ impl Launch<'_> {
             }
         }
         self.set_limits()?;
+        if let Some(score) = &self.plan.enter.oom_score_adj {
+            let score = score.to_string_lossy();
+            idmaps::write_file(self.procfs.as_fd(), self.pid, "oom_score_adj", &score)?;
+        }
         self.proceed()
     }
 

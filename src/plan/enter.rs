@@ -27,6 +27,9 @@ pub struct Enter {
     pub new: u64,
     /// First steps of the container's first process.
     pub first: Vec<EnterStep>,
+    /// `oom_score_adj`, for the runtime to write with the id maps: to lower it
+    /// takes a privilege that is lost in the new user namespace.
+    pub oom_score_adj: Option<CString>,
     /// Namespace files to open before clone.
     pub paths: Vec<(Kind, PathBuf)>,
     /// Every namespace that will differ from the runtime's, as flags.
@@ -91,6 +94,9 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
         enter.first.push(EnterStep::Hide);
     } else {
         enter.first = early;
+        if makes_user && circumstances.privileged {
+            enter.oom_score_adj = take_score(&mut enter.first);
+        }
         if makes_user {
             enter.first.push(EnterStep::IdMaps);
         }
@@ -101,6 +107,16 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
         enter.first.push(EnterStep::NewCgroupNamespace);
     }
     Ok(enter)
+}
+
+fn take_score(steps: &mut Vec<EnterStep>) -> Option<CString> {
+    let at = steps
+        .iter()
+        .position(|step| matches!(step, EnterStep::OomScoreAdj(_)))?;
+    match steps.remove(at) {
+        EnterStep::OomScoreAdj(score) => Some(score),
+        _ => None,
+    }
 }
 
 /// What takes privileges that a user namespace takes away.
@@ -228,6 +244,19 @@ mod tests {
             Kind::Pid.flag() | Kind::Mount.flag() | Kind::User.flag()
         );
         assert_eq!(enter.first, [EnterStep::IdMaps, EnterStep::Hide]);
+    }
+
+    #[test]
+    fn root_writes_the_oom_score_of_a_new_user_namespace_itself() {
+        let spec = spec(r#"{"type":"user"},{"type":"mount"}"#, "");
+        let mut around = circumstances(true);
+        around.oom_score_adj = Some(-998);
+        let enter = for_create(&spec, &around).unwrap();
+        assert_eq!(enter.oom_score_adj, Some(c"-998".to_owned()));
+        assert_eq!(enter.first, [EnterStep::IdMaps, EnterStep::Hide]);
+        around.privileged = false;
+        let enter = for_create(&spec, &around).unwrap();
+        assert_eq!(enter.first[0], EnterStep::OomScoreAdj(c"-998".to_owned()));
     }
 
     #[test]

@@ -61,6 +61,9 @@ impl Plan {
         self.limits
             .iter()
             .try_for_each(|limit| writeln!(f, "  {limit}"))?;
+        if let Some(score) = &self.enter.oom_score_adj {
+            writeln!(f, "  set oom_score_adj to {}", Text(score))?;
+        }
         for (kind, path) in &self.enter.paths {
             writeln!(f, "  open the {} namespace {}", kind.name(), path.display())?;
         }
