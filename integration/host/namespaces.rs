@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::cases::cases;
+use crate::container::Report;
 use crate::roles::{Role, Test};
 
 cases! {
@@ -14,7 +15,7 @@ cases! {
         cgroup_namespace_hides_the_host, sysctl_in_own_network;
     RANGES []: given_maps, ownership_is_kept;
     ROOT []: join_by_path, join_pid_namespace, joined_namespace_outlives;
-    USERS []: join_user_namespace;
+    USERS []: join_user_namespace, called_as_root_of_a_user_namespace;
 }
 
 fn host(test: &Test) -> Value {
@@ -273,4 +274,35 @@ fn join_user_namespace(test: &Test) {
         report.expect("/uids", json!([0, 0, 0, 0]));
     }
     owner.end();
+}
+
+/// So podman calls for an ordinary user: root of its own user namespace, which
+/// owns no cgroup and does not map group 5. The container goes without a cgroup.
+fn called_as_root_of_a_user_namespace(test: &Test) {
+    let bundle = Bundle::new(test)
+        .without_namespace("user")
+        .edit(|config| {
+            let linux = config["linux"].as_object_mut();
+            linux.map(|linux| (linux.remove("uidMappings"), linux.remove("gidMappings")));
+            for mount in config["mounts"].as_array_mut().into_iter().flatten() {
+                if let Some(options) = mount["options"].as_array_mut() {
+                    options.retain(|option| option != "gid=5");
+                }
+            }
+        })
+        .args(&["report"]);
+    let call = bundle.run_call(&[]);
+    let inside = call.through(&["unshare", "--user", "--map-root-user"]);
+    let report = Report(inside.output().success().json());
+    report.expect("/uids", json!([0, 0, 0, 0]));
+    let map = report
+        .at("/uid_map")
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let words: Vec<_> = map.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(
+        words,
+        ["0".to_owned(), test.who().uid.to_string(), "1".to_owned()]
+    );
 }

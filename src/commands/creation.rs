@@ -54,8 +54,10 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         .iter()
         .for_each(|outcome| log::debug(format!("rule {outcome}")));
     let rootfs = root_directory(&hardened, &file)?;
-    // `--rootless` decides nothing but this: whether to go on without a cgroup.
-    let must_have = facts.privileged && global.rootless != Some(true);
+    // Whether to go on without a cgroup: `--rootless` decides nothing else. As
+    // root of a child user namespace engines of ordinary users call.
+    let real_root = facts.privileged && !facts.in_user_namespace;
+    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
     let cgroup = plan_cgroup(&hardened.spec, id, &facts, must_have, &file)?;
     let shared = hardened
         .spec
