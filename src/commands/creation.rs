@@ -36,6 +36,33 @@ pub(super) struct Prepared {
     pub(super) parent_mount: Option<PathBuf>,
 }
 
+impl Prepared {
+    /// The options of a plain `create`.
+    pub(super) fn options(&self, id: &str) -> Options {
+        Options {
+            id: id.to_owned(),
+            rootfs: self.rootfs.clone(),
+            parent_mount: self.parent_mount.clone(),
+            park: true,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserved_fds: 0,
+            listen_fds: 0,
+            notify: None,
+            cgroup: self.cgroup.clone(),
+        }
+    }
+
+    /// The plan, and what the user should know about it.
+    pub(super) fn plan(&self, options: Options) -> Result<(Plan, Vec<String>)> {
+        let planned = build::for_create(&self.hardened, &self.facts, options);
+        planned.map_err(|problems| Error::Spec {
+            file: self.hardened.bundle.join("config.json"),
+            problems,
+        })
+    }
+}
+
 /// Reads and judges a bundle; touches nothing.
 pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
@@ -226,22 +253,15 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<
         None => None,
     };
     let options = Options {
-        id: args.id.clone(),
-        rootfs: prepared.rootfs.clone(),
-        parent_mount: prepared.parent_mount.clone(),
         park: mode.park,
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
         preserved_fds,
         listen_fds,
         notify,
-        cgroup: prepared.cgroup.clone(),
+        ..prepared.options(&args.id)
     };
-    let (plan, warnings) = build::for_create(&prepared.hardened, &prepared.facts, options)
-        .map_err(|problems| Error::Spec {
-            file: args.bundle.join("config.json"),
-            problems,
-        })?;
+    let (plan, warnings) = prepared.plan(options)?;
     warnings.iter().for_each(log::warning);
     let record = record(&prepared, &plan, args);
     Creation {

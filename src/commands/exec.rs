@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::announce::Announce;
 use super::cli::Global;
 use super::creation::{self, check_terminal};
-use super::options;
+use super::{life, options};
 use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
@@ -20,7 +20,7 @@ use crate::host::Facts;
 use crate::host::cgroup::CgroupFacts;
 use crate::plan::Plan;
 use crate::plan::build::{self, Target};
-use crate::state::{Record, Root, Status};
+use crate::state::{Record, Status};
 
 mod process;
 
@@ -91,9 +91,7 @@ fn process_options() -> [Arg; 17] {
 /// Runs one more process in a container.
 pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = ExecArgs::from_matches(matches)?;
-    let container = Root::open_if_any(&global.root)?
-        .ok_or(Life::DoesNotExist)?
-        .find(&args.id)?;
+    let container = life::find(&global.root, &args.id)?;
     let record = container.load()?;
     match alive::status(&container, &record)? {
         Status::Stopped | Status::Creating => return Err(Life::ExecStopped.into()),

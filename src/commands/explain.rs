@@ -8,8 +8,7 @@ use clap::{Arg, ArgMatches, Command, ValueHint};
 
 use super::cli::{Global, print};
 use super::{creation, root};
-use crate::error::{Error, Result};
-use crate::plan::build::{self, Options};
+use crate::error::Result;
 
 pub(crate) fn command() -> Command {
     Command::new("explain")
@@ -36,23 +35,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     // The name a container has by default, and the place of its cgroup.
     let id = "ID";
     let prepared = creation::prepare(global, &args.bundle, id)?;
-    let options = Options {
-        id: id.into(),
-        rootfs: prepared.rootfs.clone(),
-        parent_mount: prepared.parent_mount.clone(),
-        park: true,
-        no_pivot: false,
-        no_new_keyring: false,
-        preserved_fds: 0,
-        listen_fds: 0,
-        notify: None,
-        cgroup: prepared.cgroup.clone(),
-    };
-    let (plan, warnings) = build::for_create(&prepared.hardened, &prepared.facts, options)
-        .map_err(|problems| Error::Spec {
-            file: args.bundle.join("config.json"),
-            problems,
-        })?;
+    let (plan, warnings) = prepared.plan(prepared.options(id))?;
     let mut text = String::from("rules:\n");
     for outcome in &prepared.hardened.outcomes {
         text += &format!("  {outcome}\n");

@@ -23,7 +23,7 @@ mod signals;
 mod tests;
 
 /// Opens a container's directory; a root that was never made has no containers.
-fn find(root: &Path, id: &str) -> Result<Container> {
+pub(super) fn find(root: &Path, id: &str) -> Result<Container> {
     check_id(id)?;
     Root::open_if_any(root)?.ok_or(Life::DoesNotExist)?.find(id)
 }

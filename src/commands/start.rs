@@ -13,7 +13,7 @@ use crate::execute::alive::{self, Init};
 use crate::execute::parent::{Step, step_error};
 use crate::execute::protocol::{self, ToParent};
 use crate::execute::start_socket;
-use crate::state::{Container, Record, Root, Status};
+use crate::state::{Container, Record, Status};
 
 pub(crate) fn command() -> Command {
     Command::new("start")
@@ -32,9 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Lets the container's first process go on to its program.
 pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = StartArgs::from_matches(matches)?;
-    let container = Root::open_if_any(&global.root)?
-        .ok_or(Life::DoesNotExist)?
-        .find(&args.id)?;
+    let container = life::find(&global.root, &args.id)?;
     let lock = container.lock(PATIENCE)?;
     let record = container.load()?;
     match alive::status(&container, &record)? {
