@@ -125,10 +125,10 @@ impl Create<'_> {
         let extra = environment(self.process, listen, notify);
         let program = program::program(self.process, &extra).map_err(one)?;
         let plan = Plan {
-            limits: if self.ids.is_some() {
-                self.limits()
-            } else {
-                Vec::new()
+            // Where the namespace is joined, the joiner sets them before.
+            limits: match self.ids {
+                Some(_) => self.limits(),
+                None => Vec::new(),
             },
             cgroup: self.options.cgroup,
             ids: self.ids,
@@ -152,13 +152,8 @@ impl Create<'_> {
         enter::for_create(self.spec, &circumstances)
     }
 
-    /// The resource limits that cannot be raised any more in the user namespace.
     fn limits(&self) -> Vec<ProcessStep> {
-        if self.facts.privileged && self.namespaces.has(Kind::User) {
-            process::limits(self.process)
-        } else {
-            Vec::new()
-        }
+        early_limits(self.process, self.facts, self.namespaces.has(Kind::User))
     }
 
     fn root(&self) -> Result<(Vec<RootStep>, Vec<BindSource>), Vec<Problem>> {
@@ -207,7 +202,7 @@ impl Create<'_> {
             may_set_groups: may_set_groups(enter, self.ids.as_ref(), self.facts),
             available_capabilities: available(self.namespaces.has(Kind::User), self.facts),
             names: (self.spec.hostname().clone(), self.spec.domainname().clone()),
-            limits_by_runtime: self.facts.privileged && self.namespaces.has(Kind::User),
+            early_limits: sets_limits_early(self.facts, self.namespaces.has(Kind::User)),
         }
     }
 
@@ -236,8 +231,15 @@ fn available(user_namespace: bool, facts: &Facts) -> u64 {
     }
 }
 
-fn limits_by_runtime(process: &Process, surroundings: &Surroundings) -> Vec<ProcessStep> {
-    match surroundings.limits_by_runtime {
+/// Whether limits must be set before a user namespace is entered, in which the
+/// process of a privileged caller may no longer raise them.
+fn sets_limits_early(facts: &Facts, user_namespace: bool) -> bool {
+    facts.privileged && user_namespace
+}
+
+/// The limits that are set so early.
+fn early_limits(process: &Process, facts: &Facts, user_namespace: bool) -> Vec<ProcessStep> {
+    match sets_limits_early(facts, user_namespace) {
         true => process::limits(process),
         false => Vec::new(),
     }
@@ -270,9 +272,9 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         may_set_groups: target.may_set_groups,
         available_capabilities: available(in_user_namespace, facts),
         names: (None, None),
-        limits_by_runtime: facts.privileged && in_user_namespace,
+        early_limits: sets_limits_early(facts, in_user_namespace),
     };
-    let limits = limits_by_runtime(process, &surroundings);
+    let limits = early_limits(process, facts, in_user_namespace);
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
     let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
     let domain = target

@@ -25,9 +25,8 @@ pub struct Surroundings {
     pub available_capabilities: u64,
     /// `hostname` and `domainname`, for a new container.
     pub names: (Option<String>, Option<String>),
-    /// The runtime sets the resource limits, because the process in its new
-    /// user namespace may not raise them.
-    pub limits_by_runtime: bool,
+    /// The resource limits are set already, before a user namespace is entered.
+    pub early_limits: bool,
 }
 
 /// Plans the process phase; the second part is warnings.
@@ -53,7 +52,7 @@ pub fn steps(
     if let Some(name) = around.names.1.as_deref().filter(|name| !name.is_empty()) {
         steps.push(ProcessStep::Domainname(c_string(name, "/domainname")?));
     }
-    if !around.limits_by_runtime {
+    if !around.early_limits {
         steps.extend(limits(process));
     }
     steps.extend(scheduling(process)?);
