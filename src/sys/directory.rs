@@ -95,25 +95,6 @@ pub fn unlink(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     .map(drop)
 }
 
-/// fchmodat(2) of one name that was just made in a directory nobody else can write.
-pub fn chmod_at(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<()> {
-    // SAFETY: the name ends with NUL.
-    unsafe {
-        call(
-            Sysno::fchmodat,
-            [
-                reg(dir.as_raw_fd()),
-                name.as_ptr() as usize,
-                mode as usize,
-                0,
-                0,
-                0,
-            ],
-        )
-    }
-    .map(drop)
-}
-
 /// fchownat(2) of one name, not following a link.
 pub fn chown_at(dir: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     // SAFETY: the name ends with NUL.
