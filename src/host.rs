@@ -38,27 +38,17 @@ pub struct Subordinate {
 }
 
 impl Subordinate {
-    /// Whether more than the caller's own ids can be mapped.
-    pub fn usable(&self) -> bool {
-        self.helpers && !self.users.is_empty() && !self.groups.is_empty()
-    }
-
-    /// What is missing for that and the command that brings it.
-    pub fn repair(&self, uid: u32) -> Option<(&'static str, String)> {
+    /// What keeps the caller from mapping more than its own ids, and the command
+    /// that repairs it; `None` when nothing does.
+    pub fn missing(&self) -> Option<&'static str> {
         if self.users.is_empty() || self.groups.is_empty() {
-            return Some((
-                "no range for this user in /etc/subuid and /etc/subgid",
-                format!(
-                    "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -nu {uid})"
-                ),
-            ));
+            return Some(
+                "no range in /etc/subuid and /etc/subgid; as root: \
+                 usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+            );
         }
-        (!self.helpers).then(|| {
-            (
-                "newuidmap and newgidmap are not installed",
-                "as root: apt install uidmap".into(),
-            )
-        })
+        let helpers = "newuidmap and newgidmap are not installed; as root: apt install uidmap";
+        (!self.helpers).then_some(helpers)
     }
 }
 

@@ -100,26 +100,15 @@ fn user_namespace(spec: &mut Spec, facts: &Facts) -> Option<Outcome> {
         let has = namespaces.has(Kind::User);
         return has.then(|| enforced("userns", "the bundle has one"));
     }
-    let (users, groups, how) = if facts.subordinate.usable() {
-        let (users, groups) = subordinate_maps(&facts.subordinate, facts.uid, facts.gid);
-        (users, groups, "added, with the caller's subordinate ids")
-    } else {
-        let user = spec
-            .process()
-            .as_ref()
-            .map_or((0, 0), |p| (p.user().uid(), p.user().gid()));
-        let own = |container, host| {
-            vec![IdRange {
-                container,
-                host,
-                size: 1,
-            }]
-        };
-        (
-            own(user.0, facts.uid),
-            own(user.1, facts.gid),
-            "added, with the caller's own ids",
-        )
+    let ((users, groups), how) = match facts.subordinate.missing() {
+        None => (
+            subordinate_maps(&facts.subordinate, facts.uid, facts.gid),
+            "added, with the caller's subordinate ids".to_owned(),
+        ),
+        Some(missing) => (
+            own_maps(spec, facts),
+            format!("added, with the caller's own ids: {missing}"),
+        ),
     };
     let linux = spec.linux_mut().get_or_insert_with(Default::default);
     if !namespaces.has(Kind::User) {
@@ -129,6 +118,20 @@ fn user_namespace(spec: &mut Spec, facts: &Facts) -> Option<Outcome> {
     linux.set_uid_mappings(Some(mappings(&users)));
     linux.set_gid_mappings(Some(mappings(&groups)));
     Some(enforced("userns", how))
+}
+
+/// The caller's own ids as those of the process: one is all it may map.
+fn own_maps(spec: &Spec, facts: &Facts) -> (Vec<IdRange>, Vec<IdRange>) {
+    let user = spec.process().as_ref().map(|process| process.user());
+    let (uid, gid) = user.map_or((0, 0), |user| (user.uid(), user.gid()));
+    let own = |container, host| {
+        vec![IdRange {
+            container,
+            host,
+            size: 1,
+        }]
+    };
+    (own(uid, facts.uid), own(gid, facts.gid))
 }
 
 /// The caller's own id as 0, and all subordinate ids after it.
