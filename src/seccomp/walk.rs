@@ -118,6 +118,13 @@ pub fn verdict(program: &Program, audit: u32, number: u32) -> Verdict {
     found
 }
 
+/// The value of each return instruction.
+pub fn answers(program: &Program) -> Vec<Answer> {
+    let all = program.instructions.iter();
+    let returns = all.filter(|instruction| instruction.code == BPF_RET_K);
+    returns.map(|instruction| Answer(instruction.k)).collect()
+}
+
 /// Whether a comparison of the accumulator with `k` holds.
 fn holds(test: u16, word: u32, k: u32) -> bool {
     match test {
