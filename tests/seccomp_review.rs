@@ -8,8 +8,9 @@
     reason = "what a test cannot do without must be there"
 )]
 
+use capsid::seccomp::abi::{self, Answer};
 use capsid::seccomp::review::{Redundancy, redundant};
-use capsid::seccomp::{abi, compile};
+use capsid::seccomp::{compile, walk};
 use oci_spec::runtime::LinuxSeccomp;
 use serde_json::{Value, json};
 
@@ -103,6 +104,38 @@ fn random_profiles_do_the_same_without_what_is_redundant() {
         assert_eq!(again, [], "{profile}");
     }
     assert!(removed > 1000, "only {removed} were found");
+}
+
+/// What is said of a call whose arguments are not known holds for all of them.
+#[test]
+fn verdicts_cover_what_the_filter_answers() {
+    let native: Vec<&str> = abi::native().calls().map(|(_, name)| name).collect();
+    for seed in 0..40 {
+        let mut random = Xorshift::seeded(seed);
+        let profile = random::profile(&mut random, ARCHES, &native);
+        let profile: LinuxSeccomp = serde_json::from_value(profile).unwrap();
+        let Ok(program) = compile(&profile) else {
+            continue;
+        };
+        for abi in abi::all() {
+            for (nr, name) in abi.calls() {
+                let verdict = walk::verdict(&program, abi.audit, nr);
+                let mut vectors = vec![[0; 6]];
+                vectors.extend((0..30).map(|_| std::array::from_fn(|_| random.pick(&VALUES))));
+                for (place, args) in vectors.into_iter().enumerate() {
+                    let call = Call {
+                        arch: abi.audit,
+                        nr,
+                        args,
+                    };
+                    let (answer, steps) = run(&program.instructions, &call);
+                    assert!(verdict.answers.contains(&Answer(answer)), "{seed} {name}");
+                    assert!(steps <= verdict.longest, "{seed} {name}");
+                    assert!(place > 0 || steps == verdict.steps, "{seed} {name}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

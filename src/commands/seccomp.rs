@@ -186,9 +186,8 @@ const MOST_PROBLEMS: usize = 10;
 /// The profile of the command line, compiled.
 fn load(args: &SeccompArgs) -> Result<Loaded> {
     let (json, place) = read(&args.file)?;
-    compile(&json, place, &|name| args.grants(name)).map_err(|problems| {
+    compile(&json, place, &|name| args.grants(name)).map_err(|mut problems| {
         let more = problems.len().saturating_sub(MOST_PROBLEMS);
-        let mut problems: Vec<Problem> = problems.into_iter().map(printable).collect();
         if more > 0 {
             problems.truncate(MOST_PROBLEMS);
             let text = format!("and {more} more: `seccomp check` lists them");

@@ -135,6 +135,7 @@ mod tests {
         let words = [0x0005_0001, 0x8000_0000, 0x7fc0_0000, 0x7fff_0000]
             .map(|value| Answer(value).kernel_word());
         assert_eq!(words, ["errno", "kill_process", "user_notif", "allow"]);
+        assert!(Answer(0x7fff_0000).lets_through());
         assert!(Answer(0x7ffc_0000).lets_through() && !Answer(0x7ff0_0001).lets_through());
     }
 }

@@ -198,4 +198,29 @@ mod tests {
         let foreign = verdict(&program, 0, 0);
         assert_eq!(foreign.only(), Some(Answer(libc::SECCOMP_RET_KILL_PROCESS)));
     }
+
+    /// Two ways to one test: with the number in the accumulator, or an argument.
+    #[test]
+    fn ways_that_meet_are_judged_together() {
+        let line = |code, jt, jf, k| crate::seccomp::Instruction { code, jt, jf, k };
+        let program = Program {
+            instructions: vec![
+                line(BPF_LD_W_ABS, 0, 0, 16),
+                line(BPF_JMP_JGT_K, 0, 2, 5),
+                line(BPF_LD_W_ABS, 0, 0, 0),
+                line(BPF_JMP_JA, 0, 0, 1),
+                line(BPF_LD_W_ABS, 0, 0, 24),
+                line(BPF_JMP_JEQ_K, 0, 1, 7),
+                line(BPF_RET_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+                line(BPF_RET_K, 0, 0, libc::SECCOMP_RET_TRAP),
+            ],
+            flags: 0,
+            notify: false,
+            default: libc::SECCOMP_RET_TRAP,
+            skipped: Vec::new(),
+        };
+        let eight = verdict(&program, 0, 8);
+        assert_eq!((eight.steps, eight.longest, eight.answers.len()), (5, 6, 2));
+        assert_eq!(eight.decision, Some(0));
+    }
 }

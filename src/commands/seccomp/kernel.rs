@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(parse("6.18.44-fc-v657"), Some((6, 18)));
         assert_eq!(parse("5.10-rc1"), Some((5, 10)));
         assert_eq!(parse("x"), None);
-        assert!(has((5, 10), 436) && !has((5, 8), 436) && has((4, 0), 0));
+        assert!(has((5, 10), 436) && has((5, 9), 436) && !has((5, 8), 436) && has((4, 0), 0));
     }
 
     #[test]

@@ -127,6 +127,26 @@ fn multiplexed_calls_keep_their_first_rule() {
     assert_eq!(places(&profile), [2]);
 }
 
+/// Equality under a full mask is equality; other masks are their own condition.
+#[test]
+fn masks_are_part_of_a_condition() {
+    let rule = |mask: u64, value: u64| {
+        json!({ "names": ["ioctl"], "action": "SCMP_ACT_ALLOW",
+            "args": [{ "index": 0, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ" }] })
+    };
+    let equal = json!({ "names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": args(&[(0, 7)]) });
+    let rules = json!([
+        rule(u64::MAX, 7),
+        rule(15, 7),
+        rule(15, 8),
+        equal,
+        rule(15, 8)
+    ]);
+    let found = redundant(&profile("SCMP_ACT_KILL", rules));
+    let found: Vec<_> = found.iter().map(|one| (one.rule, one.reason)).collect();
+    assert_eq!(found, [(3, Reason::Shadowed(0)), (4, Reason::Shadowed(2))]);
+}
+
 #[test]
 fn many_rules_are_judged_quickly() {
     let many: Vec<Value> = (0..10_000_u64)
