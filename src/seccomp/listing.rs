@@ -202,13 +202,12 @@ fn arrive(known: &mut [Option<Context>], target: usize, new: Context) {
     });
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
     use crate::seccomp::compile;
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
     fn numbers_have_their_meaning_beside_them() {
         let profile = serde_json::json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
             { "names": ["read"], "action": "SCMP_ACT_ALLOW" },
