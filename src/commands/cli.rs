@@ -11,7 +11,7 @@ use syscalls::Sysno;
 use super::go_flags::{self, Arguments, Asked, Order};
 use super::{
     create, delete, exec, explain, features, kill, list, options, pause, ps, resume, root, run,
-    spec, start, state,
+    seccomp, spec, start, state,
 };
 use crate::error::{Error, Result};
 use crate::log;
@@ -44,13 +44,14 @@ const COMMANDS: &[(&str, Definition)] = &[
     ("spec", spec::command),
     ("explain", explain::command),
     ("features", features::command),
+    ("seccomp", seccomp::command),
 ];
 
 /// Commands whose operands belong to another program, or may look like options.
 const OPTIONS_FIRST: &[&str] = &["exec", "kill", "ps"];
 
 /// Commands that have no use for the state root, and must work where there can be none.
-const STATELESS: &[&str] = &["spec", "features", "explain"];
+const STATELESS: &[&str] = &["spec", "features", "explain", "seccomp"];
 
 /// One line per command that does something.
 fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
@@ -69,6 +70,7 @@ fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
         "spec" => spec::run(global, matches),
         "explain" => explain::run(global, matches),
         "features" => features::run(global, matches),
+        "seccomp" => seccomp::run(global, matches),
         _ => Err(unknown_command(global.called_as, name)),
     }
 }

@@ -25,6 +25,7 @@ mod pid_file;
 mod ps;
 mod resume;
 mod run;
+mod seccomp;
 mod spec;
 mod start;
 mod state;

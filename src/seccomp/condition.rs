@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxSeccompArg, LinuxSeccompOperator};
 use super::encode::{Assembler, Label, Test};
 
 /// Offset of `args` in `struct seccomp_data`.
-const ARGS_OFFSET: u32 = 16;
+pub(super) const ARGS_OFFSET: u32 = 16;
 /// A system call has this many arguments.
 pub(super) const MAX_ARGUMENTS: usize = 6;
 

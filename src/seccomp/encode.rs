@@ -6,16 +6,18 @@
 use super::Instruction;
 
 /// Load a 32-bit word of `struct seccomp_data` into the accumulator.
-const BPF_LD_W_ABS: u16 = 0x20;
+pub(super) const BPF_LD_W_ABS: u16 = 0x20;
 /// And the accumulator with a constant.
-const BPF_ALU_AND_K: u16 = 0x54;
+pub(super) const BPF_ALU_AND_K: u16 = 0x54;
 /// Jump always; the only jump whose distance has 32 bits.
-const BPF_JMP_JA: u16 = 0x05;
-const BPF_JMP_JEQ_K: u16 = 0x15;
-const BPF_JMP_JGT_K: u16 = 0x25;
-const BPF_JMP_JGE_K: u16 = 0x35;
-const BPF_JMP_JSET_K: u16 = 0x45;
-const BPF_RET_K: u16 = 0x06;
+pub(super) const BPF_JMP_JA: u16 = 0x05;
+/// Jump when the accumulator is equal to, greater than, at least, or has any bit of a constant.
+pub(super) const BPF_JMP_JEQ_K: u16 = 0x15;
+pub(super) const BPF_JMP_JGT_K: u16 = 0x25;
+pub(super) const BPF_JMP_JGE_K: u16 = 0x35;
+pub(super) const BPF_JMP_JSET_K: u16 = 0x45;
+/// Return a constant.
+pub(super) const BPF_RET_K: u16 = 0x06;
 
 /// The longest distance of a conditional jump (`jt` and `jf` have 8 bits).
 const LONGEST: usize = u8::MAX as usize;

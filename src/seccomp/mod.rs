@@ -14,14 +14,19 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
 
 use crate::error::Problem;
 
+pub mod abi;
 mod architecture;
 mod condition;
 mod encode;
+pub mod listing;
 mod multiplex;
 mod names;
 mod returns;
+pub mod review;
 mod rules;
+pub mod source;
 mod tree;
+pub mod walk;
 
 use architecture::{Architecture, Meaning};
 use encode::{Assembler, Label, Test};

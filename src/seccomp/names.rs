@@ -24,6 +24,12 @@ pub(super) fn tables_of(row: u16) -> u8 {
     PRESENT[usize::from(row)]
 }
 
+/// The name of a row.
+pub(super) fn name(row: u16) -> &'static str {
+    let row = usize::from(row);
+    &NAMES[usize::from(STARTS[row])..usize::from(STARTS[row + 1])]
+}
+
 fn name_at(row: usize) -> &'static [u8] {
     &NAMES.as_bytes()[usize::from(STARTS[row])..usize::from(STARTS[row + 1])]
 }
