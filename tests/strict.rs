@@ -324,7 +324,7 @@ fn nothing_privileged_is_allowed() {
         let number = table[name].unwrap();
         assert!(!allows(&program, number, [0; 6]), "{name}");
     }
-    let denied: [(&str, [u64; 6]); 9] = [
+    let denied: [(&str, [u64; 6]); 11] = [
         ("clone", [0x1000_0011, 0, 0, 0, 0, 0]),
         ("ioctl", [0, 0x5412, 0, 0, 0, 0]),
         ("ioctl", [0, 0x541c, 0, 0, 0, 0]),
@@ -332,6 +332,8 @@ fn nothing_privileged_is_allowed() {
         ("pipe2", [0, 0x80, 0, 0, 0, 0]),
         ("setsockopt", [3, 6, 31, 0, 0, 0]),
         ("socket", [2, 1, 132, 0, 0, 0]),
+        ("socket", [2, 2, 136, 0, 0, 0]),
+        ("socket", [10, 2, 115, 0, 0, 0]),
         ("socket", [16, 3, 12, 0, 0, 0]),
         ("socket", [38, 5, 0, 0, 0, 0]),
     ];
