@@ -2,6 +2,7 @@
 //! to be compared with the text of the runtime specification.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 
@@ -27,7 +28,18 @@ pub(crate) const ARCHES: &[(u32, &str, u32, Arch)] = &[
 ];
 
 /// Numbers and names of one column of the table.
-pub(crate) fn column(name: &str) -> HashMap<u32, &'static str> {
+pub(crate) type Column = HashMap<u32, &'static str>;
+
+static COLUMNS: LazyLock<Vec<(&str, Column)>> =
+    LazyLock::new(|| ARCHES.iter().map(|arch| (arch.1, read(arch.1))).collect());
+
+/// Numbers and names of one of this target's architectures.
+pub(crate) fn column(name: &str) -> &'static Column {
+    let found = COLUMNS.iter().find(|(other, _)| *other == name);
+    &found.unwrap_or_else(|| panic!("no column {name}")).1
+}
+
+fn read(name: &str) -> Column {
     let text = include_str!("../../src/seccomp/syscalls.tbl");
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
     let header = lines.next().unwrap();
@@ -47,16 +59,14 @@ pub(crate) fn column(name: &str) -> HashMap<u32, &'static str> {
 /// The number of a system call of the native architecture.
 pub(crate) fn native(name: &str) -> u32 {
     let all = column(ARCHES[0].1);
-    all.into_iter()
-        .find(|(_, other)| *other == name)
-        .unwrap_or_else(|| panic!("{name}"))
-        .0
+    let found = all.iter().find(|(_, other)| **other == name);
+    *found.unwrap_or_else(|| panic!("{name}")).0
 }
 
 /// A profile and one architecture of its filter.
 pub(crate) struct Oracle<'a> {
     profile: &'a LinuxSeccomp,
-    numbers: HashMap<u32, &'static str>,
+    numbers: &'static Column,
     bits: u32,
     narrow: bool,
     /// 32-bit ARM: system calls of another kind, which do not grow, start here.
@@ -69,15 +79,22 @@ impl<'a> Oracle<'a> {
     pub(crate) fn new(profile: &'a LinuxSeccomp, arch: usize) -> Self {
         let (_, name, bits, _) = ARCHES[arch];
         let numbers = column(name);
+        let default = profile.default_action().as_u32(profile.default_errno_ret());
         let named = |syscall: &str| {
-            entries(profile).any(|entry| entry.names().iter().any(|name| name == syscall))
+            entries(profile).any(|entry| {
+                let seen = conditions(entry).is_empty() || is_stricter(value(entry), default);
+                let mut names = entry.names().iter().map(String::as_str);
+                names.any(|name| {
+                    name == syscall
+                        || seen && multiplexed(name).is_some_and(|(through, _)| through == syscall)
+                })
+            })
         };
         let newest = numbers
             .iter()
             .filter(|(number, syscall)| **number < 0xf0000 && named(syscall))
             .map(|(number, _)| *number)
             .max();
-        let default = profile.default_action().as_u32(profile.default_errno_ret());
         let narrow = matches!(name, "x32" | "x86" | "arm");
         let private = (name == "arm").then_some(0xf0000);
         Self {
@@ -94,30 +111,65 @@ impl<'a> Oracle<'a> {
     /// What the filter has to return.
     pub(crate) fn judge(&self, call: &Call) -> u32 {
         let nr = call.nr ^ self.bits;
-        let newer = self.newest.is_some_and(|newest| nr > newest);
-        let private = self.private.is_some_and(|first| nr >= first);
-        if newer && !private && self.default == (ERRNO | 1) {
+        if self.is_newer(nr) && self.default == (ERRNO | 1) {
             return ENOSYS;
         }
         let Some(name) = self.numbers.get(&nr) else {
             return self.default;
         };
-        let mut rules: Vec<&LinuxSyscall> = Vec::new();
+        // The return value of each rule, and whether it applies to this call.
+        let mut rules: Vec<(u32, bool)> = Vec::new();
         for entry in entries(self.profile) {
-            let names_it = entry.names().iter().any(|other| other == name);
-            if !names_it || value(entry) == self.default {
+            let (ret, always) = (value(entry), conditions(entry).is_empty());
+            if ret == self.default {
                 continue;
             }
-            if conditions(entry).is_empty() {
-                let strictness = |entry: &LinuxSyscall| (value(entry) & 0xffff_0000) as i32;
-                rules.retain(|earlier| strictness(earlier) <= strictness(entry));
-                rules.push(entry);
-                break;
+            if entry.names().iter().any(|other| other == name) {
+                if always {
+                    rules.retain(|(earlier, _)| !is_stricter(ret, *earlier));
+                    rules.push((ret, true));
+                    break;
+                }
+                rules.push((ret, self.matches(entry, call)));
+            } else if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
+                // Its own arguments are behind a pointer: conditions may hold.
+                rules.push((ret, always || is_stricter(ret, self.default)));
             }
-            rules.push(entry);
         }
-        let first = rules.into_iter().find(|entry| self.matches(entry, call));
-        first.map_or(self.default, value)
+        let first = rules.into_iter().find(|(_, applies)| *applies);
+        first.map_or(self.default, |(ret, _)| ret)
+    }
+
+    /// Whether the number is greater than all that the profile names.
+    pub(crate) fn is_newer(&self, nr: u32) -> bool {
+        let private = self.private.is_some_and(|first| nr >= first);
+        !private && self.newest.is_some_and(|newest| nr > newest)
+    }
+
+    /// Whether this call of a multiplexer stands for one that the entry names.
+    fn is_behind(&self, entry: &LinuxSyscall, name: &str, call: &Call) -> bool {
+        let mask = if name == "ipc" { 0xffff } else { 0xffff_ffff };
+        let first = call.args[0] & mask;
+        let mut names = entry.names().iter();
+        names.any(|other| multiplexed(other) == Some((name, first)))
+    }
+
+    /// All rules that speak of this call, in order: the return value, whether
+    /// it applies, and whether it does for all arguments.
+    pub(crate) fn rules(&self, call: &Call) -> Vec<(u32, bool, bool)> {
+        let Some(name) = self.numbers.get(&(call.nr ^ self.bits)) else {
+            return Vec::new();
+        };
+        let mut rules = Vec::new();
+        for entry in entries(self.profile).filter(|entry| value(entry) != self.default) {
+            let always = conditions(entry).is_empty();
+            if entry.names().iter().any(|other| other == name) {
+                rules.push((value(entry), self.matches(entry, call), always));
+            } else if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
+                rules.push((value(entry), always, false));
+            }
+        }
+        rules
     }
 
     fn matches(&self, entry: &LinuxSyscall, call: &Call) -> bool {
@@ -175,6 +227,81 @@ pub(crate) fn conditions(entry: &LinuxSyscall) -> &[LinuxSeccompArg] {
     entry.args().as_deref().unwrap_or_default()
 }
 
-fn value(entry: &LinuxSyscall) -> u32 {
+/// The i386 call through which another can be made, and its first argument
+/// then (`SYS_*` of `linux/net.h`, and `linux/ipc.h`).
+pub(crate) fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
+    const SOCKETCALL: [&str; 21] = [
+        "",
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    const IPC: [&str; 25] = [
+        "",
+        "semop",
+        "semget",
+        "semctl",
+        "semtimedop",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "msgsnd",
+        "msgrcv",
+        "msgget",
+        "msgctl",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "shmat",
+        "shmdt",
+        "shmget",
+        "shmctl",
+    ];
+    let place = |calls: &[&str]| {
+        calls
+            .iter()
+            .position(|call| *call == name && !name.is_empty())
+    };
+    let socketcall = place(&SOCKETCALL).map(|call| ("socketcall", call as u64));
+    socketcall.or_else(|| place(&IPC).map(|call| ("ipc", call as u64)))
+}
+
+/// Of two filters' verdicts the one that counts, by the kernel's order of
+/// actions (`seccomp_run_filters`); the first when the actions are equal.
+pub(crate) fn stricter(one: u32, other: u32) -> u32 {
+    if is_stricter(other, one) { other } else { one }
+}
+
+/// The kernel compares actions as signed numbers: less is stricter.
+fn is_stricter(one: u32, other: u32) -> bool {
+    let rank = |value: u32| (value & 0xffff_0000) as i32;
+    rank(one) < rank(other)
+}
+
+/// The value that a rule returns.
+pub(crate) fn value(entry: &LinuxSyscall) -> u32 {
     entry.action().as_u32(entry.errno_ret())
 }
