@@ -21,6 +21,7 @@ mod multiplex;
 mod names;
 mod returns;
 mod rules;
+pub mod source;
 mod tree;
 
 use architecture::{Architecture, Meaning};
