@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+};
 
 use crate::interpreter::Call;
 
@@ -73,11 +75,17 @@ pub(crate) struct Oracle<'a> {
     private: Option<u32>,
     default: u32,
     newest: Option<u32>,
+    /// What all calls of an architecture get that the filter is not for.
+    foreign: Option<u32>,
 }
 
 impl<'a> Oracle<'a> {
     pub(crate) fn new(profile: &'a LinuxSeccomp, arch: usize) -> Self {
-        let (_, name, bits, _) = ARCHES[arch];
+        let (_, name, bits, listed_as) = ARCHES[arch];
+        let listed = profile.architectures().as_deref().unwrap_or_default();
+        let included = arch == 0 || listed.contains(&listed_as);
+        // x32 calls are known by their numbers alone.
+        let foreign = if bits == 0 { KILL_PROCESS } else { ENOSYS };
         let numbers = column(name);
         let default = profile.default_action().as_u32(profile.default_errno_ret());
         let named = |syscall: &str| {
@@ -105,11 +113,15 @@ impl<'a> Oracle<'a> {
             narrow,
             default,
             newest,
+            foreign: (!included).then_some(foreign),
         }
     }
 
     /// What the filter has to return.
     pub(crate) fn judge(&self, call: &Call) -> u32 {
+        if let Some(verdict) = self.foreign {
+            return verdict;
+        }
         let nr = call.nr ^ self.bits;
         if self.is_newer(nr) && self.default == (ERRNO | 1) {
             return ENOSYS;
@@ -304,4 +316,25 @@ fn is_stricter(one: u32, other: u32) -> bool {
 /// The value that a rule returns.
 pub(crate) fn value(entry: &LinuxSyscall) -> u32 {
     entry.action().as_u32(entry.errno_ret())
+}
+
+/// Whether a profile says only what a filter can do.
+pub(crate) fn is_valid(profile: &LinuxSeccomp) -> bool {
+    use LinuxSeccompAction as Action;
+    let number = |action: LinuxSeccompAction, number: Option<u32>| match action {
+        Action::ScmpActErrno => number.is_none_or(|number| number <= 4095),
+        Action::ScmpActTrace => number.is_none_or(|number| number <= 65535),
+        _ => number.is_none(),
+    };
+    let default = profile.default_action();
+    let supervised = |entry: &LinuxSyscall| {
+        entry.action() == Action::ScmpActNotify && entry.names().iter().any(|name| name == "write")
+    };
+    number(default, profile.default_errno_ret())
+        && default != Action::ScmpActNotify
+        && entries(profile).all(|entry| {
+            number(entry.action(), entry.errno_ret())
+                && !supervised(entry)
+                && conditions(entry).iter().all(|one| one.index() < 6)
+        })
 }
