@@ -375,6 +375,16 @@ fn conditions_on_one_argument_are_alternatives() {
 }
 
 #[test]
+fn bits_outside_of_a_mask_do_not_count() {
+    let masked =
+        json!([{ "index": 0, "value": 0xf, "valueTwo": 0x12, "op": "SCMP_CMP_MASKED_EQ" }]);
+    let rules = json!([{ "names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "args": masked }]);
+    let program = compiled(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules }));
+    let found = [0x2, 0x12, 0x3].map(|value| says(&program, "ioctl", [value, 0, 0, 0, 0, 0]));
+    assert_eq!(found, [EPERM, EPERM, ALLOW]);
+}
+
+#[test]
 fn numbers_that_no_profile_speaks_of() {
     let deny_list = |arches: Value| {
         let rules = json!([{ "names": ["ptrace"], "action": "SCMP_ACT_ERRNO" }]);

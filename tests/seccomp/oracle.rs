@@ -226,7 +226,7 @@ impl<'a> Oracle<'a> {
             Op::ScmpCmpEq => argument == value,
             Op::ScmpCmpGe => argument >= value,
             Op::ScmpCmpGt => argument > value,
-            Op::ScmpCmpMaskedEq => argument & value == other,
+            Op::ScmpCmpMaskedEq => argument & value == other & value,
         }
     }
 }
