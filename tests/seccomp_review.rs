@@ -16,16 +16,19 @@ use serde_json::{Value, json};
 
 #[path = "seccomp/interpreter.rs"]
 mod interpreter;
+#[path = "seccomp/oracle.rs"]
+mod oracle;
 #[path = "seccomp/random.rs"]
 mod random;
 
 use interpreter::{Call, run};
 use random::{VALUES, Xorshift};
 
-#[cfg(target_arch = "x86_64")]
-const ARCHES: &[&str] = &["SCMP_ARCH_X86", "SCMP_ARCH_X32"];
-#[cfg(target_arch = "aarch64")]
-const ARCHES: &[&str] = &["SCMP_ARCH_ARM"];
+/// The architectures beside the native one.
+fn arches() -> Vec<String> {
+    let others = oracle::ARCHES.iter().skip(1);
+    others.map(|arch| arch.3.to_string()).collect()
+}
 
 /// The profile without what was found.
 fn without(profile: &Value, found: &[Redundancy]) -> Value {
@@ -81,7 +84,7 @@ fn random_profiles_do_the_same_without_what_is_redundant() {
         let mut random = Xorshift::seeded(seed);
         let profile = random::profile(
             &mut random,
-            ARCHES,
+            &arches(),
             if seed % 2 == 0 { &native } else { &multiplexed },
         );
         let parsed: LinuxSeccomp = serde_json::from_value(profile.clone()).unwrap();
@@ -112,7 +115,7 @@ fn verdicts_cover_what_the_filter_answers() {
     let native: Vec<&str> = abi::native().calls().map(|(_, name)| name).collect();
     for seed in 0..40 {
         let mut random = Xorshift::seeded(seed);
-        let profile = random::profile(&mut random, ARCHES, &native);
+        let profile = random::profile(&mut random, &arches(), &native);
         let profile: LinuxSeccomp = serde_json::from_value(profile).unwrap();
         let Ok(program) = compile(&profile) else {
             continue;

@@ -59,9 +59,11 @@ impl Condition {
                 expected: false,
             },
             // For this operator `value` is the mask, and an absent valueTwo is 0.
+            // Bits outside of the mask do not count (seccomp_rule_add(3)): a
+            // denial that has some must not be lost.
             Op::ScmpCmpMaskedEq => Comparison::Equal {
                 mask: value,
-                value: arg.value_two().unwrap_or(0),
+                value: arg.value_two().unwrap_or(0) & value,
                 expected: true,
             },
             Op::ScmpCmpGt => Comparison::Greater {

@@ -2,8 +2,11 @@
 //! to be compared with the text of the runtime specification.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+};
 
 use crate::interpreter::Call;
 
@@ -27,7 +30,18 @@ pub(crate) const ARCHES: &[(u32, &str, u32, Arch)] = &[
 ];
 
 /// Numbers and names of one column of the table.
-pub(crate) fn column(name: &str) -> HashMap<u32, &'static str> {
+pub(crate) type Column = HashMap<u32, &'static str>;
+
+static COLUMNS: LazyLock<Vec<(&str, Column)>> =
+    LazyLock::new(|| ARCHES.iter().map(|arch| (arch.1, read(arch.1))).collect());
+
+/// Numbers and names of one of this target's architectures.
+pub(crate) fn column(name: &str) -> &'static Column {
+    let found = COLUMNS.iter().find(|(other, _)| *other == name);
+    &found.unwrap_or_else(|| panic!("no column {name}")).1
+}
+
+fn read(name: &str) -> Column {
     let text = include_str!("../../src/seccomp/syscalls.tbl");
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
     let header = lines.next().unwrap();
@@ -47,37 +61,48 @@ pub(crate) fn column(name: &str) -> HashMap<u32, &'static str> {
 /// The number of a system call of the native architecture.
 pub(crate) fn native(name: &str) -> u32 {
     let all = column(ARCHES[0].1);
-    all.into_iter()
-        .find(|(_, other)| *other == name)
-        .unwrap_or_else(|| panic!("{name}"))
-        .0
+    let found = all.iter().find(|(_, other)| **other == name);
+    *found.unwrap_or_else(|| panic!("{name}")).0
 }
 
 /// A profile and one architecture of its filter.
 pub(crate) struct Oracle<'a> {
     profile: &'a LinuxSeccomp,
-    numbers: HashMap<u32, &'static str>,
+    numbers: &'static Column,
     bits: u32,
     narrow: bool,
     /// 32-bit ARM: system calls of another kind, which do not grow, start here.
     private: Option<u32>,
     default: u32,
     newest: Option<u32>,
+    /// What all calls of an architecture get that the filter is not for.
+    foreign: Option<u32>,
 }
 
 impl<'a> Oracle<'a> {
     pub(crate) fn new(profile: &'a LinuxSeccomp, arch: usize) -> Self {
-        let (_, name, bits, _) = ARCHES[arch];
+        let (_, name, bits, listed_as) = ARCHES[arch];
+        let listed = profile.architectures().as_deref().unwrap_or_default();
+        let included = arch == 0 || listed.contains(&listed_as);
+        // x32 calls are known by their numbers alone.
+        let foreign = if bits == 0 { KILL_PROCESS } else { ENOSYS };
         let numbers = column(name);
+        let default = profile.default_action().as_u32(profile.default_errno_ret());
         let named = |syscall: &str| {
-            entries(profile).any(|entry| entry.names().iter().any(|name| name == syscall))
+            entries(profile).any(|entry| {
+                let seen = conditions(entry).is_empty() || is_stricter(value(entry), default);
+                let mut names = entry.names().iter().map(String::as_str);
+                names.any(|name| {
+                    name == syscall
+                        || seen && multiplexed(name).is_some_and(|(through, _)| through == syscall)
+                })
+            })
         };
         let newest = numbers
             .iter()
             .filter(|(number, syscall)| **number < 0xf0000 && named(syscall))
             .map(|(number, _)| *number)
             .max();
-        let default = profile.default_action().as_u32(profile.default_errno_ret());
         let narrow = matches!(name, "x32" | "x86" | "arm");
         let private = (name == "arm").then_some(0xf0000);
         Self {
@@ -88,36 +113,75 @@ impl<'a> Oracle<'a> {
             narrow,
             default,
             newest,
+            foreign: (!included).then_some(foreign),
         }
     }
 
     /// What the filter has to return.
     pub(crate) fn judge(&self, call: &Call) -> u32 {
+        if let Some(verdict) = self.foreign {
+            return verdict;
+        }
         let nr = call.nr ^ self.bits;
-        let newer = self.newest.is_some_and(|newest| nr > newest);
-        let private = self.private.is_some_and(|first| nr >= first);
-        if newer && !private && self.default == (ERRNO | 1) {
+        if self.is_newer(nr) && self.default == (ERRNO | 1) {
             return ENOSYS;
         }
         let Some(name) = self.numbers.get(&nr) else {
             return self.default;
         };
-        let mut rules: Vec<&LinuxSyscall> = Vec::new();
+        // The return value of each rule, and whether it applies to this call.
+        let mut rules: Vec<(u32, bool)> = Vec::new();
         for entry in entries(self.profile) {
-            let names_it = entry.names().iter().any(|other| other == name);
-            if !names_it || value(entry) == self.default {
+            let (ret, always) = (value(entry), conditions(entry).is_empty());
+            if ret == self.default {
                 continue;
             }
-            if conditions(entry).is_empty() {
-                let strictness = |entry: &LinuxSyscall| (value(entry) & 0xffff_0000) as i32;
-                rules.retain(|earlier| strictness(earlier) <= strictness(entry));
-                rules.push(entry);
-                break;
+            if entry.names().iter().any(|other| other == name) {
+                if always {
+                    rules.retain(|(earlier, _)| !is_stricter(ret, *earlier));
+                    rules.push((ret, true));
+                    break;
+                }
+                rules.push((ret, self.matches(entry, call)));
+            } else if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
+                // Its own arguments are behind a pointer: conditions may hold.
+                rules.push((ret, always || is_stricter(ret, self.default)));
             }
-            rules.push(entry);
         }
-        let first = rules.into_iter().find(|entry| self.matches(entry, call));
-        first.map_or(self.default, value)
+        let first = rules.into_iter().find(|(_, applies)| *applies);
+        first.map_or(self.default, |(ret, _)| ret)
+    }
+
+    /// Whether the number is greater than all that the profile names.
+    pub(crate) fn is_newer(&self, nr: u32) -> bool {
+        let private = self.private.is_some_and(|first| nr >= first);
+        !private && self.newest.is_some_and(|newest| nr > newest)
+    }
+
+    /// Whether this call of a multiplexer stands for one that the entry names.
+    fn is_behind(&self, entry: &LinuxSyscall, name: &str, call: &Call) -> bool {
+        let mask = if name == "ipc" { 0xffff } else { 0xffff_ffff };
+        let first = call.args[0] & mask;
+        let mut names = entry.names().iter();
+        names.any(|other| multiplexed(other) == Some((name, first)))
+    }
+
+    /// All rules that speak of this call, in order: the return value, whether
+    /// it applies, and whether it does for all arguments.
+    pub(crate) fn rules(&self, call: &Call) -> Vec<(u32, bool, bool)> {
+        let Some(name) = self.numbers.get(&(call.nr ^ self.bits)) else {
+            return Vec::new();
+        };
+        let mut rules = Vec::new();
+        for entry in entries(self.profile).filter(|entry| value(entry) != self.default) {
+            let always = conditions(entry).is_empty();
+            if entry.names().iter().any(|other| other == name) {
+                rules.push((value(entry), self.matches(entry, call), always));
+            } else if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
+                rules.push((value(entry), always, false));
+            }
+        }
+        rules
     }
 
     fn matches(&self, entry: &LinuxSyscall, call: &Call) -> bool {
@@ -162,7 +226,7 @@ impl<'a> Oracle<'a> {
             Op::ScmpCmpEq => argument == value,
             Op::ScmpCmpGe => argument >= value,
             Op::ScmpCmpGt => argument > value,
-            Op::ScmpCmpMaskedEq => argument & value == other,
+            Op::ScmpCmpMaskedEq => argument & value == other & value,
         }
     }
 }
@@ -175,6 +239,102 @@ pub(crate) fn conditions(entry: &LinuxSyscall) -> &[LinuxSeccompArg] {
     entry.args().as_deref().unwrap_or_default()
 }
 
-fn value(entry: &LinuxSyscall) -> u32 {
+/// The i386 call through which another can be made, and its first argument
+/// then (`SYS_*` of `linux/net.h`, and `linux/ipc.h`).
+pub(crate) fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
+    const SOCKETCALL: [&str; 21] = [
+        "",
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    const IPC: [&str; 25] = [
+        "",
+        "semop",
+        "semget",
+        "semctl",
+        "semtimedop",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "msgsnd",
+        "msgrcv",
+        "msgget",
+        "msgctl",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "shmat",
+        "shmdt",
+        "shmget",
+        "shmctl",
+    ];
+    let place = |calls: &[&str]| {
+        calls
+            .iter()
+            .position(|call| *call == name && !name.is_empty())
+    };
+    let socketcall = place(&SOCKETCALL).map(|call| ("socketcall", call as u64));
+    socketcall.or_else(|| place(&IPC).map(|call| ("ipc", call as u64)))
+}
+
+/// Of two filters' verdicts the one that counts, by the kernel's order of
+/// actions (`seccomp_run_filters`); the first when the actions are equal.
+pub(crate) fn stricter(one: u32, other: u32) -> u32 {
+    if is_stricter(other, one) { other } else { one }
+}
+
+/// The kernel compares actions as signed numbers: less is stricter.
+fn is_stricter(one: u32, other: u32) -> bool {
+    let rank = |value: u32| (value & 0xffff_0000) as i32;
+    rank(one) < rank(other)
+}
+
+/// The value that a rule returns.
+pub(crate) fn value(entry: &LinuxSyscall) -> u32 {
     entry.action().as_u32(entry.errno_ret())
+}
+
+/// Whether a profile says only what a filter can do.
+pub(crate) fn is_valid(profile: &LinuxSeccomp) -> bool {
+    use LinuxSeccompAction as Action;
+    let number = |action: LinuxSeccompAction, number: Option<u32>| match action {
+        Action::ScmpActErrno => number.is_none_or(|number| number <= 4095),
+        Action::ScmpActTrace => number.is_none_or(|number| number <= 65535),
+        _ => number.is_none(),
+    };
+    let default = profile.default_action();
+    let supervised = |entry: &LinuxSyscall| {
+        entry.action() == Action::ScmpActNotify && entry.names().iter().any(|name| name == "write")
+    };
+    number(default, profile.default_errno_ret())
+        && default != Action::ScmpActNotify
+        && entries(profile).all(|entry| {
+            number(entry.action(), entry.errno_ret())
+                && !supervised(entry)
+                && conditions(entry).iter().all(|one| one.index() < 6)
+        })
 }
