@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use syscalls::Sysno;
 
 mod hints;
+mod problem;
+
+pub use problem::{Problem, escape, pointer};
 
 /// What fallible functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -162,25 +165,6 @@ checks! {
     NotProcfs => "the file is not on a procfs",
     /// A file to copy into a fresh tmpfs changed or nests too deeply.
     CopyTooDeep => "the directory tree to copy is nested too deeply",
-}
-
-/// One contradiction in a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, as a JSON pointer: `/linux/namespaces/2/type`.
-    pub at: String,
-    /// What is wrong there, and what would be right.
-    pub problem: String,
-}
-
-impl Problem {
-    /// A problem at a JSON pointer.
-    pub fn new(at: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            at: at.into(),
-            problem: problem.into(),
-        }
-    }
 }
 
 /// Failures that depend on the life of a container. The texts are runc's own:

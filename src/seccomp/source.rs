@@ -17,9 +17,8 @@ use oci_spec::runtime::{
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
 
-use crate::error::Problem;
+use crate::error::{Problem, escape, pointer};
 
 /// A profile file with its conditions on the container decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +118,9 @@ struct File {
     listener_path: Option<PathBuf>,
     listener_metadata: Option<String>,
     syscalls: Option<Vec<RuleEntry>>,
+    /// For people.
+    #[serde(rename = "comment")]
+    _comment: Option<IgnoredAny>,
     #[serde(flatten)]
     other: Other,
 }
@@ -344,8 +346,8 @@ fn is_version(text: &str) -> bool {
 
 fn unknown_keys(at: &str, other: &Other) -> Vec<Problem> {
     let note = |key: &String| {
-        let key = key.replace('~', "~0").replace('/', "~1");
-        Problem::new(format!("{at}/{key}"), "an unknown key: it has no effect")
+        let at = format!("{at}/{}", escape(key));
+        Problem::new(at, "an unknown key: it has no effect")
     };
     other.keys().map(note).collect()
 }
@@ -390,22 +392,6 @@ fn typed<'de, T: DeserializeOwned, D: Deserializer<'de>>(
             error.inner().to_string(),
         )
     })
-}
-
-/// A field's path as a JSON pointer (RFC 6901).
-fn pointer(path: &Path) -> String {
-    let mut pointer = String::new();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => {
-                pointer.push('/');
-                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-            }
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    pointer
 }
 
 #[cfg(test)]

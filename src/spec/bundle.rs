@@ -13,10 +13,9 @@ use oci_spec::runtime::{Capability, Process, Spec};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use serde_path_to_error::{Path as FieldPath, Segment};
 use syscalls::Sysno;
 
-use crate::error::{Error, Failure, Problem, Result};
+use crate::error::{Error, Failure, Problem, Result, pointer};
 
 /// The largest file read, in bytes. The kernel takes at most 6 MiB of arguments
 /// and environment, so this leaves room for everything else several times over;
@@ -182,27 +181,6 @@ fn parse_again<T: DeserializeOwned>(
     let typed = serde_path_to_error::deserialize(&document)
         .map_err(|error| one_problem(file, pointer(error.path()), error.inner().to_string()))?;
     Ok((typed, warnings))
-}
-
-/// A field's path as a JSON pointer (RFC 6901).
-fn pointer(path: &FieldPath) -> String {
-    let mut pointer = String::new();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => {
-                pointer.push('/');
-                pointer.push_str(&escape(key));
-            }
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    pointer
-}
-
-/// A key as one reference of a JSON pointer.
-pub(super) fn escape(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// JSON without types. Unlike `serde_json::Value` it refuses a key that appears

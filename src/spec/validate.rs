@@ -10,7 +10,7 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
-use crate::spec::bundle::{Bundle, escape};
+use crate::spec::bundle::Bundle;
 use findings::Findings;
 
 mod findings;

@@ -11,7 +11,8 @@ use oci_spec::runtime::{
 };
 
 use super::findings::Findings;
-use super::{Caller, clean, escape};
+use super::{Caller, clean};
+use crate::error::escape;
 use crate::spec::namespaces::{Kind, Namespaces};
 
 /// Checks everything that has no file of its own.

@@ -2,9 +2,9 @@
 
 use oci_spec::runtime::Spec;
 
-use super::escape;
 use super::findings::Findings;
 use super::ids;
+use crate::error::escape;
 use crate::spec::namespaces::{Kind, Namespaces};
 
 /// Some engines write an empty path where they mean none.

@@ -2,8 +2,8 @@
 
 use oci_spec::runtime::{LinuxDeviceType, LinuxResources, Spec};
 
-use super::escape;
 use super::findings::Findings;
+use crate::error::escape;
 
 /// Before version 1.3 a limit of 0 could not be told from none, and engines
 /// write it for "no limit" (podman: `--pids-limit=-1`). From 1.3 on it is a 0.

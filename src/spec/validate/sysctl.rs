@@ -4,8 +4,9 @@ use std::path::Path;
 
 use oci_spec::runtime::Linux;
 
+use super::clean;
 use super::findings::Findings;
-use super::{clean, escape};
+use crate::error::escape;
 use crate::spec::namespaces::{Kind, Namespaces};
 
 /// Parameters of an IPC namespace outside `fs/mqueue`.
