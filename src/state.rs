@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Hooks, LinuxPersonality, LinuxSeccomp};
+use oci_spec::runtime::{Hooks, LinuxPersonality};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Life, Result};
+use crate::seccomp::Filter;
 
 mod directory;
 mod entries;
@@ -15,7 +16,7 @@ pub use directory::{Container, Lock, Root, Slot};
 pub use entries::names;
 
 /// The format of `state.json`. A record with another number is refused, not guessed at.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The socket on which a created container waits for `start`, in its state
 /// directory. That it exists is what makes a live container `created`.
@@ -62,9 +63,9 @@ pub struct Record {
     /// The bundle's hooks as they were at create: later edits have no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
-    /// `linux.seccomp` as it was at create: what `exec` loads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seccomp: Option<LinuxSeccomp>,
+    /// The system calls that the container may make, as decided at create:
+    /// what `exec` loads.
+    pub filter: Filter,
     /// `linux.personality` as it was at create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<LinuxPersonality>,

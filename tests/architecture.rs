@@ -88,7 +88,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("plan", &["error", "spec", "seccomp", "policy", "HOST"]),
     ("sandbox", &["error", "spec", "policy", "HOST"]),
     ("host", &["error", "sys"]),
-    ("state", &["error", "sys", "spec", "host"]),
+    ("state", &["error", "sys", "spec", "seccomp", "host"]),
     (
         "execute",
         &[

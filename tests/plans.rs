@@ -34,6 +34,7 @@ use capsid::plan::Plan;
 use capsid::plan::build::{self, Options, Target};
 use capsid::plan::cgroup::{self, CgroupPlan, Request};
 use capsid::policy::{self, HardenedSpec};
+use capsid::seccomp::Asks;
 use capsid::spec::bundle::{self, Bundle};
 use capsid::spec::namespaces::{Kind, Namespaces};
 use capsid::spec::validate::{Caller, validate};
@@ -63,6 +64,20 @@ struct Choices {
     no_cgroup_access: bool,
     /// setgroups(2) is denied in the container that `exec` enters.
     no_setgroups: bool,
+    /// `run --report-denials`
+    report_denials: bool,
+    /// `run --record-profile`
+    record_profile: bool,
+}
+
+impl Choices {
+    fn asks(&self) -> Asks {
+        match (self.report_denials, self.record_profile) {
+            (true, _) => Asks::AboutDenied,
+            (_, true) => Asks::AboutAllowed,
+            _ => Asks::Nobody,
+        }
+    }
 }
 
 /// One configuration with all that decides what becomes of it.
@@ -203,10 +218,8 @@ impl Case {
             warnings,
         };
         let privileged = facts.privileged;
-        Ok(policy::apply(
-            validate(bundle, Caller { privileged })?,
-            facts,
-        ))
+        let valid = validate(bundle, Caller { privileged })?;
+        policy::apply(valid, facts).map_err(|problem| problems(vec![problem]))
     }
 
     fn cgroup(&self, hardened: &HardenedSpec, caller: &Facts) -> Result<CgroupPlan, Error> {
@@ -255,6 +268,7 @@ impl Case {
             preserved_fds: self.choices.preserved_fds,
             listen_fds: self.choices.listen_fds,
             notify: self.choices.notify.clone(),
+            asks: self.choices.asks(),
             cgroup,
         };
         let (plan, warnings) = build::for_create(hardened, facts, options).map_err(problems)?;
@@ -275,7 +289,7 @@ impl Case {
                 .fold(0, |flags, kind| flags | kind.flag()),
             may_set_groups: !self.choices.no_setgroups,
             preserved_fds: self.choices.preserved_fds,
-            seccomp: linux.and_then(|linux| linux.seccomp().clone()),
+            filter: hardened.filter.clone(),
             personality: linux.and_then(|linux| linux.personality().clone()),
         };
         let process = hardened.spec.process().as_ref().unwrap();

@@ -249,7 +249,7 @@ fn hostile_files_get_an_answer() {
         (vec![b' '; 17 << 20], 1),
         (many(|_| json!({ "names": ["ioctl"], "action": "SCMP_ACT_ALLOW" })).into_bytes(), 0),
         (
-            many(|n| json!({ "names": ["ioctl", "socket"], "action": "SCMP_ACT_ALLOW", "args": at(1, n) }))
+            many(|n| json!({ "names": ["ioctl", "socket"], "action": "SCMP_ACT_ALLOW", "args": at(1, 2 * n) }))
                 .into_bytes(),
             1,
         ),

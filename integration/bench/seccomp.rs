@@ -16,7 +16,7 @@ use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use capsid::seccomp::{Program, compile};
+use capsid::seccomp::{Asks, Builtin, Filter, Profile};
 use capsid::sys::restrict;
 use oci_spec::runtime::{Arch, LinuxSeccomp};
 
@@ -52,41 +52,93 @@ const ARCHITECTURES: [Architecture; 2] = [
     (Arch::ScmpArchArm, 0x4000_0028, 0),
 ];
 
-/// A profile to be measured.
+/// A filter to be measured.
 struct Row {
     name: &'static str,
-    profile: &'static str,
+    source: Source,
     architectures: &'static [Architecture],
     /// Most instructions.
     limit: usize,
 }
 
+/// What a filter is made from.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    /// Docker's profile alone, which libseccomp compiles too.
+    Docker,
+    /// What a container with Docker's profile gets: with the floor.
+    DockerAndFloor,
+    /// The floor alone.
+    Floor,
+    /// A profile of the project, which was compiled when capsid was built.
+    Builtin(Builtin),
+}
+
 const DOCKER: &str = include_str!("../../tests/seccomp/docker.json");
-const ROWS: [Row; 2] = [
+const NATIVE: &[Architecture] = ARCHITECTURES.split_at(1).0;
+
+const ROWS: [Row; 6] = [
     Row {
         name: "Docker",
-        profile: DOCKER,
-        architectures: ARCHITECTURES.split_at(1).0,
+        source: Source::Docker,
+        architectures: NATIVE,
         limit: 140,
     },
     Row {
         name: "Docker",
-        profile: DOCKER,
+        source: Source::Docker,
         architectures: &ARCHITECTURES,
         limit: 450,
+    },
+    Row {
+        name: "Docker, floor",
+        source: Source::DockerAndFloor,
+        architectures: NATIVE,
+        limit: 200,
+    },
+    Row {
+        name: "floor",
+        source: Source::Floor,
+        architectures: NATIVE,
+        limit: 140,
+    },
+    Row {
+        name: "default",
+        source: Source::Builtin(Builtin::Default),
+        architectures: NATIVE,
+        limit: 140,
+    },
+    Row {
+        name: "strict",
+        source: Source::Builtin(Builtin::Strict),
+        architectures: NATIVE,
+        limit: 260,
     },
 ];
 
 impl Row {
+    /// Docker's profile for the row's architectures.
     fn profile(&self) -> LinuxSeccomp {
-        let mut profile: LinuxSeccomp = serde_json::from_str(self.profile).unwrap();
+        let mut profile: LinuxSeccomp = serde_json::from_str(DOCKER).unwrap();
         let listed = self.architectures.iter().map(|(arch, _, _)| *arch);
         profile.set_architectures(Some(listed.collect()));
         profile
     }
 
-    fn compile(&self, profile: &LinuxSeccomp) -> Program {
-        compile(profile).unwrap_or_else(|problems| panic!("{}: {problems:?}", self.name))
+    /// What a runtime starts with: a profile that it has read, or the decision
+    /// for one of its own.
+    fn prepared(&self) -> Filter {
+        let (profile, floor) = match self.source {
+            Source::Docker => (Profile::Bundle(Box::new(self.profile())), false),
+            Source::DockerAndFloor => (Profile::Bundle(Box::new(self.profile())), true),
+            Source::Floor => (Profile::None, true),
+            Source::Builtin(own) => (Profile::Builtin(own), true),
+        };
+        Filter {
+            profile,
+            floor,
+            granted: Vec::new(),
+        }
     }
 
     /// Steps over all numbers of all its architectures: the average and the most.
@@ -110,9 +162,9 @@ impl Row {
 
 /// Compiles and loads a filter in this process and prints it as `libseccomp.c` does.
 fn once(row: &Row) {
-    let profile = row.profile();
+    let filter = row.prepared();
     let start = Instant::now();
-    let program = row.compile(&profile);
+    let program = filter.compile(Asks::Nobody).unwrap().unwrap();
     let compiled = start.elapsed().as_nanos();
     interpreter::check(&program);
     let mut text = format!("version {}\n", env!("CARGO_PKG_VERSION"));
@@ -186,7 +238,7 @@ impl Contender<'_> {
         );
         let (both, _) = self.times(|round| round.compile + round.load);
         println!(
-            "{:<24} {:<8} {:>5} {count:>6} {average:>7.1} {most:>5} \
+            "{:<24} {:<13} {:>5} {count:>6} {average:>7.1} {most:>5} \
              {:>9.0} {:>7.0} {:>9.0} {:>7.0} {both:>9.0}",
             self.emitter,
             self.row.name,
@@ -233,7 +285,8 @@ fn contenders<'a>(own: &str, peer: Option<&String>) -> Vec<Contender<'a>> {
             rounds: Vec::new(),
         });
         let levels = [(1, "libseccomp"), (2, "libseccomp optimize=2")];
-        for (level, emitter) in levels.iter().filter(|_| peer.is_some()) {
+        let shared = row.source == Source::Docker;
+        for (level, emitter) in levels.iter().filter(|_| shared && peer.is_some()) {
             all.push(Contender {
                 emitter,
                 row,
@@ -265,7 +318,7 @@ fn main() -> ExitCode {
     }
     println!("seccomp filters, {rounds} rounds, each in a new process; times in us");
     println!(
-        "{:<24} {:<8} {:>5} {:>6} {:>7} {:>5} {:>9} {:>7} {:>9} {:>7} {:>9}",
+        "{:<24} {:<13} {:>5} {:>6} {:>7} {:>5} {:>9} {:>7} {:>9} {:>7} {:>9}",
         "emitter",
         "profile",
         "archs",

@@ -22,6 +22,7 @@ use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{self as cgroup_plan, CgroupPlan, Request};
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::{self, HardenedSpec};
+use crate::seccomp::Asks;
 use crate::spec::bundle;
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::spec::validate::{self, Caller};
@@ -49,6 +50,7 @@ impl Prepared {
             preserved_fds: 0,
             listen_fds: 0,
             notify: None,
+            asks: Asks::Nobody,
             cgroup: self.cgroup.clone(),
         }
     }
@@ -74,7 +76,10 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
             privileged: facts.privileged,
         },
     )?;
-    let hardened = policy::apply(valid, &facts);
+    let hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
+        file: file.clone(),
+        problems: vec![problem],
+    })?;
     hardened.warnings.iter().for_each(log::warning);
     hardened
         .outcomes
@@ -318,7 +323,7 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         namespaces: plan.enter.differing,
         private_pid: namespaces.makes(Kind::Pid),
         hooks: spec.hooks().clone(),
-        seccomp: linux.and_then(|linux| linux.seccomp().clone()),
+        filter: prepared.hardened.filter.clone(),
         personality: linux.and_then(|linux| linux.personality().clone()),
         late_steps: LateSteps {
             first: first + 1,

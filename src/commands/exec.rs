@@ -109,7 +109,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         differing: record.namespaces,
         may_set_groups: may_set_groups(record.pid, &facts),
         preserved_fds,
-        seccomp: record.seccomp.clone(),
+        filter: record.filter.clone(),
         personality: record.personality.clone(),
     };
     let planned = build::for_exec(&process, &facts, &target);

@@ -17,16 +17,12 @@ use super::cli::{Global, print};
 use super::options;
 use crate::error::{Error, Problem, Result};
 use crate::seccomp::source::{self, Resolved};
-use crate::seccomp::{self, Program};
+use crate::seccomp::{self, Builtin, Program};
 use crate::spec::bundle;
 
 mod check;
 mod kernel;
 mod show;
-
-/// Profiles inside of this binary, by the names that stand for them where there
-/// is no file of that name.
-const BUILT_IN: &[(&str, &str)] = &[];
 
 pub(crate) fn command() -> Command {
     Command::new("seccomp")
@@ -37,16 +33,18 @@ pub(crate) fn command() -> Command {
              \x20      are allowed, what is redundant, and what this kernel has that the profile\n\
              \x20      does not know. The exit code is 1 when there are mistakes.\n\
              show   the compiled filter, one instruction on a line; with --calls instead the\n\
-             \x20      system calls by what happens to them.\n\n\
+             \x20      system calls by what happens to them.\n\
+             print  the profile as `linux.seccomp`, with conditions on the container decided.\n\n\
              A profile is a `linux.seccomp` object, a file in Docker's format, or a whole\n\
-             config.json. Nothing is loaded.",
+             config.json. Where there is no such file, `default`, `strict` and `floor` are\n\
+             capsid's own. Nothing is loaded.",
         )
         .arg(
             Arg::new("action")
                 .value_name("ACTION")
                 .required(true)
-                .value_parser(["check", "show"])
-                .help("What to do: check or show"),
+                .value_parser(["check", "show", "print"])
+                .help("What to do: check, show or print"),
         )
         .arg(
             Arg::new("file")
@@ -54,7 +52,7 @@ pub(crate) fn command() -> Command {
                 .required(true)
                 .value_parser(ValueParser::os_string())
                 .value_hint(ValueHint::FilePath)
-                .help("The profile"),
+                .help("The profile, or the name of one of capsid's own"),
         )
         .arg(options::texts(
             "cap",
@@ -65,7 +63,8 @@ pub(crate) fn command() -> Command {
         .after_help(
             "Examples:\n  \
              capsid seccomp check profile.json\n  \
-             capsid seccomp show --calls --cap CAP_SYS_ADMIN profile.json",
+             capsid seccomp show --calls --cap CAP_SYS_ADMIN profile.json\n  \
+             capsid seccomp print default",
         )
 }
 
@@ -74,6 +73,7 @@ pub(crate) fn run(_: &Global, matches: &ArgMatches) -> Result<u8> {
     match args.action {
         Action::Check => check::run(&args),
         Action::Show { calls } => print(&show::text(&load(&args)?, calls)),
+        Action::Print => print(&show::profile(&load(&args)?)),
     }
 }
 
@@ -91,6 +91,7 @@ struct SeccompArgs {
 enum Action {
     Check,
     Show { calls: bool },
+    Print,
 }
 
 impl SeccompArgs {
@@ -104,6 +105,7 @@ impl SeccompArgs {
         Self {
             action: match word("action").first().map(String::as_str) {
                 Some("show") => Action::Show { calls },
+                Some("print") => Action::Print,
                 _ => Action::Check,
             },
             file: PathBuf::from(
@@ -224,9 +226,8 @@ fn read(file: &Path) -> Result<(Vec<u8>, Place)> {
     let bytes = match bytes(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let built_in = BUILT_IN.iter().find(|(name, _)| file == Path::new(name));
-            match built_in {
-                Some((_, text)) => text.as_bytes().to_vec(),
+            match file.to_str().and_then(Builtin::named) {
+                Some(own) => own.text().as_bytes().to_vec(),
                 None => return Err(unreadable(file, &error)),
             }
         }

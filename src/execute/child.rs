@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::error::Failure;
-use crate::plan::steps::{FilterStep, LabelStep};
+use crate::plan::filter::FilterStep;
+use crate::plan::steps::LabelStep;
 use crate::plan::{EnterStep, ExecStep, Plan, ProcessStep};
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::process::{self, Cloned};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxPersonality, LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxPersonality, Process, Spec};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
@@ -11,12 +11,12 @@ use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
 use super::rootfs::{self, Frame};
-use super::steps::{Affinity, FilterStep, HookStep, ProcessStep, RootStep};
-use super::{BindSource, Plan, hooks};
+use super::steps::{Affinity, HookStep, ProcessStep, RootStep};
+use super::{BindSource, Plan, filter, hooks};
 use crate::error::Problem;
 use crate::host::Facts;
 use crate::policy::HardenedSpec;
-use crate::seccomp;
+use crate::seccomp::{Asks, Filter};
 use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
 
@@ -41,6 +41,8 @@ pub struct Options {
     pub listen_fds: i32,
     /// A directory with the socket for sd_notify.
     pub notify: Option<PathBuf>,
+    /// Whom the seccomp filter asks.
+    pub asks: Asks,
     /// The cgroup, planned from `linux.cgroupsPath` and `linux.resources`.
     pub cgroup: Option<CgroupPlan>,
 }
@@ -211,12 +213,7 @@ impl Create<'_> {
             park: self.options.park,
             hooks: self.hooks("startContainer", "created").map_err(one)?,
             first_closed: 3 + self.options.preserved_fds,
-            filter: filter(
-                self.spec
-                    .linux()
-                    .as_ref()
-                    .and_then(|linux| linux.seccomp().as_ref()),
-            )?,
+            filter: filter::plan(&self.hardened.filter, self.options.asks)?,
             labels: process::labels(self.process).map_err(one)?,
         })
     }
@@ -256,8 +253,8 @@ pub struct Target {
     pub may_set_groups: bool,
     /// Descriptors after 2 that the program gets.
     pub preserved_fds: i32,
-    /// `linux.seccomp` as it was at create: later edits of the bundle loosen nothing.
-    pub seccomp: Option<LinuxSeccomp>,
+    /// The filter as decided at create: later edits of the bundle loosen nothing.
+    pub filter: Filter,
     /// `linux.personality` as it was at create.
     pub personality: Option<LinuxPersonality>,
 }
@@ -287,7 +284,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         park: false,
         hooks: Vec::new(),
         first_closed: 3 + target.preserved_fds,
-        filter: filter(target.seccomp.as_ref())?,
+        filter: filter::plan(&target.filter, Asks::Nobody)?,
         labels: process::labels(process).map_err(one)?,
     };
     let exec = process::ending(ending, &mut steps, program_name(process));
@@ -391,31 +388,6 @@ fn may_set_groups(enter: &Enter, ids: Option<&IdMaps>, facts: &Facts) -> bool {
         // Whether a joined user namespace denies it shows when it is tried.
         None => facts.may_set_groups || enter.differing & Kind::User.flag() != 0,
     }
-}
-
-/// The seccomp filter of the bundle.
-fn filter(profile: Option<&LinuxSeccomp>) -> Result<Option<FilterStep>, Vec<Problem>> {
-    let Some(profile) = profile else {
-        return Ok(None);
-    };
-    let program = seccomp::compile(profile)?;
-    if program.notify {
-        return Err(vec![Problem::new(
-            "/linux/seccomp",
-            "SCMP_ACT_NOTIFY needs a listener, which this version cannot serve",
-        )]);
-    }
-    let instructions = program.instructions.iter().map(|i| libc::sock_filter {
-        code: i.code,
-        jt: i.jt,
-        jf: i.jf,
-        k: i.k,
-    });
-    Ok(Some(FilterStep {
-        summary: program.to_string(),
-        instructions: instructions.collect(),
-        flags: program.flags,
-    }))
 }
 
 /// What the runtime adds to the environment.

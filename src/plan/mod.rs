@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod devices;
 pub mod enter;
 pub mod explain;
+pub mod filter;
 pub mod hooks;
 pub mod ids;
 pub mod mounts;
@@ -104,6 +105,15 @@ impl Plan {
         steps.extend(self.process.iter().map(ToString::to_string));
         steps.extend(self.exec.iter().map(ToString::to_string));
         steps
+    }
+
+    /// Names of the seccomp profile that mean nothing on this machine.
+    pub fn skipped_system_calls(&self) -> &[String] {
+        let filter = self.exec.iter().find_map(|step| match step {
+            ExecStep::Seccomp(filter) => Some(filter.skipped.as_slice()),
+            _ => None,
+        });
+        filter.unwrap_or_default()
     }
 
     /// How many steps come before the last phase.

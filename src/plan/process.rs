@@ -8,7 +8,8 @@ use oci_spec::runtime::{
     LinuxSchedulerPolicy, PosixRlimitType, Process, Scheduler,
 };
 
-use super::steps::{Affinity, ExecStep, FilterStep, HookStep, LabelStep, ProcessStep};
+use super::filter::FilterStep;
+use super::steps::{Affinity, ExecStep, HookStep, LabelStep, ProcessStep};
 use super::{c_string, capabilities};
 use crate::error::Problem;
 
@@ -374,6 +375,8 @@ mod tests {
             summary: "f".into(),
             instructions: vec![],
             flags: 0,
+            wishes: 0,
+            skipped: Vec::new(),
         };
         let caps = ProcessStep::Capabilities {
             effective: 1,

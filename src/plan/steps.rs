@@ -420,7 +420,7 @@ pub enum ExecStep {
     /// Label the next exec.
     Label(LabelStep),
     /// Load the seccomp filter.
-    Seccomp(FilterStep),
+    Seccomp(super::filter::FilterStep),
     /// A property that the filter had to be loaded before.
     Process(ProcessStep),
     /// Become the program.
@@ -436,35 +436,6 @@ pub struct LabelStep {
     pub files: Vec<CString>,
     /// What is written.
     pub value: CString,
-}
-
-/// A filter, ready to load.
-#[derive(Clone)]
-pub struct FilterStep {
-    /// What it is, in words.
-    pub summary: String,
-    /// The program.
-    pub instructions: Vec<libc::sock_filter>,
-    /// `SECCOMP_FILTER_FLAG_*`.
-    pub flags: u32,
-}
-
-impl fmt::Debug for FilterStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.summary)
-    }
-}
-
-impl PartialEq for FilterStep {
-    fn eq(&self, other: &Self) -> bool {
-        let key = |filter: &libc::sock_filter| (filter.code, filter.jt, filter.jf, filter.k);
-        self.flags == other.flags
-            && self
-                .instructions
-                .iter()
-                .map(key)
-                .eq(other.instructions.iter().map(key))
-    }
 }
 
 impl fmt::Display for ExecStep {

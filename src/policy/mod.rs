@@ -7,22 +7,33 @@ use std::fmt;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType,
-    PosixRlimitBuilder, PosixRlimitType, Process, Spec,
+    Capabilities, Capability, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceType, PosixRlimitBuilder, PosixRlimitType, Process, Spec,
 };
 
+use crate::error::Problem;
 use crate::host::{Facts, Subordinate};
+use crate::seccomp::Filter;
 use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::spec::validate::ValidSpec;
+
+use relax::Relaxations;
+
+mod relax;
+mod seccomp;
+
+pub use relax::ANNOTATION;
 
 /// A configuration that the rules have been applied to.
 #[derive(Debug)]
 pub struct HardenedSpec {
     /// The bundle, absolute.
     pub bundle: PathBuf,
-    /// The configuration.
+    /// The configuration, without `linux.seccomp`.
     pub spec: Spec,
+    /// The system calls that the container may make.
+    pub filter: Filter,
     /// What each rule came to.
     pub outcomes: Vec<Outcome>,
     /// What the user should know.
@@ -56,9 +67,20 @@ impl fmt::Display for Outcome {
     }
 }
 
+impl Outcome {
+    fn is_enforced(&self) -> bool {
+        matches!(self.enforcement, Enforcement::Enforced(_))
+    }
+}
+
 /// Applies every rule.
-pub fn apply(valid: ValidSpec, facts: &Facts) -> HardenedSpec {
+///
+/// # Errors
+///
+/// An annotation that relaxes what is no rule, or cannot be relaxed.
+pub fn apply(valid: ValidSpec, facts: &Facts) -> Result<HardenedSpec, Problem> {
     let (bundle, mut spec, warnings) = valid.into_parts();
+    let relaxations = Relaxations::of(&spec)?;
     let mut outcomes = Vec::new();
     outcomes.extend(user_namespace(&mut spec, facts));
     outcomes.extend(cgroup_namespace(&mut spec));
@@ -68,12 +90,15 @@ pub fn apply(valid: ValidSpec, facts: &Facts) -> HardenedSpec {
         outcomes.push(core_dumps(process));
     }
     outcomes.push(no_new_privileges(&spec));
-    HardenedSpec {
+    let (filter, about) = seccomp::filter(&mut spec, &relaxations);
+    outcomes.extend(about);
+    Ok(HardenedSpec {
         bundle,
         spec,
+        filter,
         outcomes,
         warnings,
-    }
+    })
 }
 
 fn enforced(rule: &'static str, how: impl Into<String>) -> Outcome {
@@ -241,12 +266,15 @@ const READONLY_PATHS: [&str; 5] = [
 /// Whether the bundle grants CAP_SYS_ADMIN in so many words: it asks to be
 /// privileged, and hiding paths from someone who can mount is in vain.
 fn is_privileged(spec: &Spec) -> bool {
-    let listed = spec
-        .process()
-        .as_ref()
-        .and_then(|process| process.capabilities().as_ref());
-    let bounding = listed.and_then(|sets| sets.bounding().as_ref());
-    bounding.is_some_and(|set| set.contains(&Capability::SysAdmin))
+    bounding(spec).contains(&Capability::SysAdmin)
+}
+
+/// The capabilities that the bundle grants: those of the bounding set.
+fn bounding(spec: &Spec) -> Capabilities {
+    let process = spec.process().as_ref();
+    let listed = process.and_then(|process| process.capabilities().as_ref());
+    let bounding = listed.and_then(|sets| sets.bounding().clone());
+    bounding.unwrap_or_default()
 }
 
 /// Lists that a bundle leaves out are capsid's own; an empty list is the bundle's word.

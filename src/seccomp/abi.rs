@@ -4,7 +4,8 @@ use std::fmt;
 
 use oci_spec::runtime::{Arch, LinuxSeccomp};
 
-use super::{names, returns};
+use super::tables::Target;
+use super::{architecture, names, returns};
 
 /// One way into the kernel, with numbers of its own.
 #[derive(Clone, Copy, Debug)]
@@ -15,68 +16,71 @@ pub struct Abi {
     pub audit: u32,
     /// What a profile calls it.
     pub arch: Arch,
-    numbers: &'static [(u32, u16)],
+    /// Its column in the tables.
+    column: usize,
 }
 
-#[cfg(target_arch = "x86_64")]
-static ABIS: [Abi; 3] = [
+static X86_64: [Abi; 3] = [
     Abi {
         name: "x86_64",
-        audit: 0xc000_003e,
+        audit: architecture::AUDIT_ARCH_X86_64,
         arch: Arch::ScmpArchX86_64,
-        numbers: &names::X86_64,
+        column: 0,
     },
     Abi {
         name: "x86",
-        audit: 0x4000_0003,
+        audit: architecture::AUDIT_ARCH_I386,
         arch: Arch::ScmpArchX86,
-        numbers: &names::X86,
+        column: 2,
     },
     Abi {
         name: "x32",
-        audit: 0xc000_003e,
+        audit: architecture::AUDIT_ARCH_X86_64,
         arch: Arch::ScmpArchX32,
-        numbers: &names::X32,
+        column: 1,
     },
 ];
 
-#[cfg(target_arch = "aarch64")]
-static ABIS: [Abi; 2] = [
+static AARCH64: [Abi; 2] = [
     Abi {
         name: "aarch64",
-        audit: 0xc000_00b7,
+        audit: architecture::AUDIT_ARCH_AARCH64,
         arch: Arch::ScmpArchAarch64,
-        numbers: &names::AARCH64,
+        column: 0,
     },
     Abi {
         name: "arm",
-        audit: 0x4000_0028,
+        audit: architecture::AUDIT_ARCH_ARM,
         arch: Arch::ScmpArchArm,
-        numbers: &names::ARM,
+        column: 1,
     },
 ];
 
 /// The ABIs of this machine, the native one first.
 pub fn all() -> &'static [Abi] {
-    &ABIS
+    match names::tables().target {
+        Target::X86_64 => &X86_64,
+        Target::Aarch64 => &AARCH64,
+    }
 }
 
 /// The ABI of this build of capsid.
 pub fn native() -> &'static Abi {
-    &ABIS[0]
+    &all()[0]
 }
 
 impl Abi {
     /// The system calls in the order of their numbers: number and name.
     pub fn calls(&self) -> impl Iterator<Item = (u32, &'static str)> + use<> {
-        let numbers = self.numbers.iter();
-        numbers.map(|&(number, row)| (number, names::name(row)))
+        let numbers = names::tables().columns[self.column].iter();
+        numbers.map(|&(number, row)| (number, names::tables().name(row)))
     }
 
     /// The name of a number.
     pub fn name_of(&self, number: u32) -> Option<&'static str> {
-        let place = self.numbers.binary_search_by_key(&number, |(n, _)| *n);
-        Some(names::name(self.numbers[place.ok()?].1))
+        let numbers = names::tables().columns[self.column];
+        let place = numbers.binary_search_by_key(&number, |(n, _)| *n).ok()?;
+        Some(names::tables().name(numbers[place].1))
     }
 
     /// Whether the rules of a profile speak of this ABI.
@@ -88,13 +92,13 @@ impl Abi {
 
 /// The name of a number for one value of `seccomp_data.arch`.
 pub fn name_of(audit: u32, number: u32) -> Option<&'static str> {
-    let mut abis = ABIS.iter().filter(|abi| abi.audit == audit);
+    let mut abis = all().iter().filter(|abi| abi.audit == audit);
     abis.find_map(|abi| abi.name_of(number))
 }
 
 /// Whether any machine that the tables know has a system call of this name.
 pub fn is_known(name: &str) -> bool {
-    names::row(name).is_some()
+    names::tables().row(name).is_some()
 }
 
 /// A `SECCOMP_RET_*` value, shown by its kernel name: `ERRNO(1)`.
@@ -117,7 +121,7 @@ impl Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        returns::write(f, self.0)
+        returns::Words(self.0).fmt(f)
     }
 }
 

@@ -9,6 +9,17 @@ use oci_spec::runtime::{Arch, LinuxSeccomp};
 use super::condition::Width;
 use super::names;
 use super::rules::Scope;
+use super::tables::Target;
+
+pub(super) const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+pub(super) const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+pub(super) const AUDIT_ARCH_AARCH64: u32 = 0xc000_00b7;
+pub(super) const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
+
+/// Set in the numbers of x32, which has the same `AUDIT_ARCH` as x86_64.
+pub(crate) const X32_SYSCALL_BIT: u32 = 0x4000_0000;
+/// First of the private numbers of 32-bit ARM: cacheflush, set_tls and others.
+const ARM_NR_BASE: u32 = 0x000f_0000;
 
 /// One value of `seccomp_data.arch`, and what its numbers mean.
 #[derive(Debug)]
@@ -31,113 +42,131 @@ pub(super) struct Segment {
 /// What the numbers of a segment mean.
 #[derive(Debug)]
 pub(super) enum Meaning {
-    /// System calls with their rows, in order, and how much of an argument
-    /// counts. New kernels add numbers at the end.
-    Growing(&'static [(u32, u16)], Width),
-    /// The same, but new ones do not come at the end.
-    #[cfg(target_arch = "aarch64")]
-    Fixed(&'static [(u32, u16)], Width),
+    /// System calls.
+    Calls(Calls),
     /// Numbers that this filter refuses with ENOSYS, whatever the profile says.
-    #[cfg(target_arch = "x86_64")]
     Refused,
 }
 
-#[cfg(target_arch = "x86_64")]
-mod tables {
-    use super::*;
+/// The system calls of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Calls {
+    /// Numbers and rows, in order.
+    pub(super) numbers: &'static [(u32, u16)],
+    /// How much of an argument counts.
+    pub(super) width: Width,
+    /// New kernels add numbers at the end.
+    pub(super) grows: bool,
+}
 
-    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-    const AUDIT_ARCH_I386: u32 = 0x4000_0003;
-    /// Set in the numbers of x32, which has the same `AUDIT_ARCH` as x86_64.
-    const X32_SYSCALL_BIT: u32 = 0x4000_0000;
-
-    /// x32 numbers in a filter without x32 would fall to the default action,
-    /// so that a profile which denies by name is passed by setting one bit.
-    pub(super) fn of(listed: &dyn Fn(Arch) -> bool) -> (Vec<Architecture>, Scope) {
-        let mut scope = Scope {
-            tables: 0b001,
-            multiplexed: false,
-        };
-        let mut x32 = Meaning::Refused;
-        if listed(Arch::ScmpArchX32) {
-            scope.tables |= 0b010;
-            x32 = Meaning::Growing(&names::X32, Width::Narrow);
-        }
-        let mut all = vec![Architecture {
-            audit: AUDIT_ARCH_X86_64,
-            segments: vec![
-                Segment {
-                    start: 0,
-                    meaning: Meaning::Growing(&names::X86_64, Width::Wide),
-                },
-                Segment {
-                    start: X32_SYSCALL_BIT,
-                    meaning: x32,
-                },
-            ],
-        }];
-        if listed(Arch::ScmpArchX86) {
-            scope.tables |= 0b100;
-            scope.multiplexed = true;
-            let segments = vec![Segment {
-                start: 0,
-                meaning: Meaning::Growing(&names::X86, Width::Narrow),
-            }];
-            all.push(Architecture {
-                audit: AUDIT_ARCH_I386,
-                segments,
-            });
-        }
-        (all, scope)
+impl Architecture {
+    /// The segment that a number belongs to.
+    pub(super) fn segment(&self, number: u32) -> Option<&Segment> {
+        self.segments
+            .iter()
+            .rev()
+            .find(|segment| segment.start <= number)
     }
 }
 
-#[cfg(target_arch = "aarch64")]
-mod tables {
-    use super::*;
-
-    const AUDIT_ARCH_AARCH64: u32 = 0xc000_00b7;
-    const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
-    /// First of the private numbers of 32-bit ARM: cacheflush, set_tls and others.
-    const ARM_NR_BASE: u32 = 0x000f_0000;
-
-    pub(super) fn of(listed: &dyn Fn(Arch) -> bool) -> (Vec<Architecture>, Scope) {
-        let mut scope = Scope {
-            tables: 0b01,
-            multiplexed: false,
+impl Segment {
+    fn of(start: u32, numbers: &'static [(u32, u16)], width: Width) -> Self {
+        let calls = Calls {
+            numbers,
+            width,
+            grows: true,
         };
-        let mut all = vec![Architecture {
-            audit: AUDIT_ARCH_AARCH64,
-            segments: vec![Segment {
-                start: 0,
-                meaning: Meaning::Growing(&names::AARCH64, Width::Wide),
-            }],
-        }];
-        if listed(Arch::ScmpArchArm) {
-            scope.tables |= 0b10;
-            let split = names::ARM.partition_point(|(number, _)| *number < ARM_NR_BASE);
-            let (usual, private) = names::ARM.split_at(split);
-            let segments = vec![
-                Segment {
-                    start: 0,
-                    meaning: Meaning::Growing(usual, Width::Narrow),
-                },
+        Self {
+            start,
+            meaning: Meaning::Calls(calls),
+        }
+    }
+}
+
+impl Calls {
+    /// The row of a number.
+    pub(super) fn row(&self, number: u32) -> Option<u16> {
+        let found = self
+            .numbers
+            .binary_search_by_key(&number, |(number, _)| *number);
+        found.ok().map(|index| self.numbers[index].1)
+    }
+}
+
+/// The architectures of a profile's filter, the native one first; of a filter
+/// with a floor, that one alone.
+pub(super) fn of(profile: &LinuxSeccomp, floor: bool) -> (Vec<Architecture>, Scope) {
+    let listed = profile.architectures().as_deref().unwrap_or_default();
+    select(&|arch| !floor && listed.contains(&arch))
+}
+
+fn select(listed: &dyn Fn(Arch) -> bool) -> (Vec<Architecture>, Scope) {
+    match names::tables().target {
+        Target::X86_64 => x86_64(listed),
+        Target::Aarch64 => aarch64(listed),
+    }
+}
+
+/// x32 numbers in a filter without x32 would fall to the default action, so
+/// that a profile which denies by name is passed by setting one bit.
+fn x86_64(listed: &dyn Fn(Arch) -> bool) -> (Vec<Architecture>, Scope) {
+    let columns = names::tables().columns;
+    let mut scope = Scope {
+        columns: 0b001,
+        multiplexed: false,
+    };
+    let mut x32 = Segment {
+        start: X32_SYSCALL_BIT,
+        meaning: Meaning::Refused,
+    };
+    if listed(Arch::ScmpArchX32) {
+        scope.columns |= 0b010;
+        x32 = Segment::of(X32_SYSCALL_BIT, columns[1], Width::Narrow);
+    }
+    let mut all = vec![Architecture {
+        audit: AUDIT_ARCH_X86_64,
+        segments: vec![Segment::of(0, columns[0], Width::Wide), x32],
+    }];
+    if listed(Arch::ScmpArchX86) {
+        scope.columns |= 0b100;
+        scope.multiplexed = true;
+        all.push(Architecture {
+            audit: AUDIT_ARCH_I386,
+            segments: vec![Segment::of(0, columns[2], Width::Narrow)],
+        });
+    }
+    (all, scope)
+}
+
+fn aarch64(listed: &dyn Fn(Arch) -> bool) -> (Vec<Architecture>, Scope) {
+    let columns = names::tables().columns;
+    let mut scope = Scope {
+        columns: 0b01,
+        multiplexed: false,
+    };
+    let mut all = vec![Architecture {
+        audit: AUDIT_ARCH_AARCH64,
+        segments: vec![Segment::of(0, columns[0], Width::Wide)],
+    }];
+    if listed(Arch::ScmpArchArm) {
+        scope.columns |= 0b10;
+        let split = columns[1].partition_point(|(number, _)| *number < ARM_NR_BASE);
+        let (usual, private) = columns[1].split_at(split);
+        let private = Calls {
+            numbers: private,
+            width: Width::Narrow,
+            grows: false,
+        };
+        all.push(Architecture {
+            audit: AUDIT_ARCH_ARM,
+            segments: vec![
+                Segment::of(0, usual, Width::Narrow),
                 Segment {
                     start: ARM_NR_BASE,
-                    meaning: Meaning::Fixed(private, Width::Narrow),
+                    meaning: Meaning::Calls(private),
                 },
-            ];
-            all.push(Architecture {
-                audit: AUDIT_ARCH_ARM,
-                segments,
-            });
-        }
-        (all, scope)
+            ],
+        });
     }
-}
-
-/// The architectures of a profile's filter, the native one first.
-pub(super) fn of(profile: &LinuxSeccomp) -> (Vec<Architecture>, Scope) {
-    let listed = profile.architectures().as_deref().unwrap_or_default();
-    tables::of(&|arch| listed.contains(&arch))
+    (all, scope)
 }

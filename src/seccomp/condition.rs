@@ -102,17 +102,78 @@ impl Condition {
         }
     }
 
-    /// Whether this is plain equality, so that it can share loads with others.
-    fn as_equality(&self) -> Option<(u32, u64)> {
+    /// The index of the argument.
+    pub(super) fn argument(&self) -> usize {
+        usize::try_from((self.offset - ARGS_OFFSET) / 8).unwrap_or(0)
+    }
+
+    /// Whether a call with these arguments meets it.
+    pub(super) fn holds(&self, width: Width, args: &[u64; MAX_ARGUMENTS]) -> bool {
+        let cut = |value: u64| match width {
+            Width::Wide => value,
+            Width::Narrow => u64::from(low(value)),
+        };
+        let argument = cut(args[self.argument()]);
         match self.comparison {
             Comparison::Equal {
-                mask: u64::MAX,
+                mask,
+                value,
+                expected,
+            } => (argument & mask == cut(value)) == expected,
+            Comparison::Greater { value, expected } => (argument > value) == expected,
+            Comparison::AtLeast { value, expected } => (argument >= value) == expected,
+        }
+    }
+
+    /// The comparison as equality of one masked half, if it is one.
+    pub(super) fn as_equality(&self, width: Width) -> Option<Equality> {
+        let Comparison::Equal {
+            mask,
+            value,
+            expected: true,
+        } = self.comparison
+        else {
+            return None;
+        };
+        let upper = match (width, high(mask)) {
+            (Width::Narrow, _) => None,
+            (Width::Wide, 0) if high(value) == 0 => None,
+            (Width::Wide, u32::MAX) => Some(high(value)),
+            (Width::Wide, _) => return None,
+        };
+        let equality = Equality {
+            offset: self.offset,
+            upper,
+            mask: low(mask),
+            value: low(value),
+        };
+        (equality.mask != 0).then_some(equality)
+    }
+
+    /// The argument's offset and the bit, if the condition is that one bit is set.
+    pub(super) fn as_bit(&self) -> Option<(u32, u64)> {
+        match self.comparison {
+            Comparison::Equal {
+                mask,
                 value,
                 expected: true,
-            } => Some((self.offset, value)),
+            } if mask == value && mask.is_power_of_two() => Some((self.offset, mask)),
             _ => None,
         }
     }
+}
+
+/// `word & mask == value` for the low half of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Equality {
+    /// Offset of the low half.
+    pub(super) offset: u32,
+    /// What the high half must be, if it counts.
+    pub(super) upper: Option<u32>,
+    /// The mask.
+    pub(super) mask: u32,
+    /// The value.
+    pub(super) value: u32,
 }
 
 fn argument_offset(index: usize) -> Option<u32> {
@@ -120,15 +181,6 @@ fn argument_offset(index: usize) -> Option<u32> {
         .ok()
         .filter(|_| index < MAX_ARGUMENTS)?;
     Some(ARGS_OFFSET + 8 * index)
-}
-
-/// A return value for calls that meet all conditions.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Alternative<'a> {
-    /// All must hold.
-    pub(super) conditions: &'a [Condition],
-    /// The `SECCOMP_RET_*` value.
-    pub(super) ret: u32,
 }
 
 /// How the arguments of an architecture are compared.
@@ -140,88 +192,8 @@ pub(super) enum Width {
     Narrow,
 }
 
-/// Code that tries the alternatives in order, and returns `otherwise` when none holds.
+/// Code that tests one condition.
 pub(super) fn emit(
-    code: &mut Assembler,
-    width: Width,
-    alternatives: &[Alternative<'_>],
-    otherwise: u32,
-) -> Label {
-    let mut next = code.ret(otherwise);
-    let mut rest = alternatives;
-    while let Some((last, before)) = rest.split_last() {
-        let run = equality_run(rest, width);
-        if let [_, _, ..] = run {
-            next = emit_run(code, width, run, next);
-            rest = &rest[..rest.len() - run.len()];
-            continue;
-        }
-        let mut matched = code.ret(last.ret);
-        for condition in last.conditions.iter().rev() {
-            matched = emit_condition(code, width, condition, matched, next);
-        }
-        next = matched;
-        rest = before;
-    }
-    next
-}
-
-/// The longest tail that only compares one argument with values of one high half.
-fn equality_run<'a, 'b>(
-    alternatives: &'b [Alternative<'a>],
-    width: Width,
-) -> &'b [Alternative<'a>] {
-    let key = |alternative: &Alternative<'_>| {
-        let [condition] = alternative.conditions else {
-            return None;
-        };
-        let (offset, value) = condition.as_equality()?;
-        Some((
-            offset,
-            if width == Width::Narrow {
-                0
-            } else {
-                high(value)
-            },
-        ))
-    };
-    let Some(last) = alternatives.last().and_then(key) else {
-        return &[];
-    };
-    let others = alternatives
-        .iter()
-        .rev()
-        .take_while(|other| key(other) == Some(last))
-        .count();
-    &alternatives[alternatives.len() - others..]
-}
-
-/// One load for each half serves all values of a run.
-fn emit_run(code: &mut Assembler, width: Width, run: &[Alternative<'_>], no: Label) -> Label {
-    let mut next = no;
-    let mut common = None;
-    for alternative in run.iter().rev() {
-        if let Some((offset, value)) = alternative
-            .conditions
-            .first()
-            .and_then(Condition::as_equality)
-        {
-            let yes = code.ret(alternative.ret);
-            next = code.branch(Test::Equal(low(value)), yes, next);
-            common = Some((offset, high(value)));
-        }
-    }
-    let Some((offset, value)) = common else {
-        return no;
-    };
-    let next = code.load(offset, next);
-    match width {
-        Width::Narrow => next,
-        Width::Wide => emit_half(code, offset + 4, u32::MAX, value, next, no),
-    }
-}
-
-fn emit_condition(
     code: &mut Assembler,
     width: Width,
     condition: &Condition,
@@ -277,15 +249,12 @@ fn emit_equal(
     if width == Width::Narrow {
         return emit_half(code, offset, low(mask), low(value), yes, no);
     }
-    if value & !mask != 0 {
-        return no; // A masked argument has none of these bits.
-    }
     let yes = emit_half(code, offset, low(mask), low(value), yes, no);
     emit_half(code, offset + 4, high(mask), high(value), yes, no)
 }
 
 /// Tests `word & mask == value`.
-fn emit_half(
+pub(super) fn emit_half(
     code: &mut Assembler,
     offset: u32,
     mask: u32,
@@ -293,9 +262,6 @@ fn emit_half(
     yes: Label,
     no: Label,
 ) -> Label {
-    if value & !mask != 0 {
-        return no;
-    }
     if mask == 0 || yes == no {
         return yes;
     }
@@ -341,10 +307,10 @@ fn emit_order(
     code.load(offset + 4, greater)
 }
 
-fn low(value: u64) -> u32 {
+pub(super) fn low(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32
 }
 
-fn high(value: u64) -> u32 {
+pub(super) fn high(value: u64) -> u32 {
     (value >> 32) as u32
 }

@@ -3,8 +3,6 @@
 //! Classic BPF jumps only forward, so every target exists before the jump to it
 //! is written when the program grows backwards, and every distance is known.
 
-use super::Instruction;
-
 /// Load a 32-bit word of `struct seccomp_data` into the accumulator.
 pub(super) const BPF_LD_W_ABS: u16 = 0x20;
 /// And the accumulator with a constant.
@@ -21,6 +19,20 @@ pub(super) const BPF_RET_K: u16 = 0x06;
 
 /// The longest distance of a conditional jump (`jt` and `jf` have 8 bits).
 const LONGEST: usize = u8::MAX as usize;
+
+/// One classic BPF instruction, laid out as the kernel's `struct sock_filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    /// `BPF_*` operation code.
+    pub code: u16,
+    /// Instructions to skip when the comparison holds.
+    pub jt: u8,
+    /// Instructions to skip when it does not.
+    pub jf: u8,
+    /// The operand.
+    pub k: u32,
+}
 
 /// A place in the program, counted from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::abi::{self, Answer};
+use super::compile::{ARCH_OFFSET, NR_OFFSET, Program};
 use super::condition::ARGS_OFFSET;
 use super::encode::{
     BPF_ALU_AND_K, BPF_JMP_JA, BPF_JMP_JEQ_K, BPF_JMP_JGE_K, BPF_JMP_JGT_K, BPF_JMP_JSET_K,
     BPF_LD_W_ABS, BPF_RET_K,
 };
-use super::{ARCH_OFFSET, Instruction, NR_OFFSET, Program, walk};
+use super::{Instruction, walk};
 
 /// A filter that shows itself.
 #[derive(Debug)]

@@ -73,7 +73,7 @@ mod tests {
     fn names_are_sorted_and_known() {
         assert!(CALLS.is_sorted_by(|a, b| a.0 < b.0));
         for (name, _, _) in CALLS {
-            assert!(super::super::names::row(name).is_some(), "{name}");
+            assert!(super::super::names::tables().row(name).is_some(), "{name}");
             assert!(route(name).is_some(), "{name}");
         }
         assert_eq!(route("read"), None);

@@ -1,37 +1,12 @@
-//! System call names: a binary search in tables that `build.rs` makes.
+//! The tables of this program's own target, as `build.rs` made them.
+
+use super::tables::{Tables, Target};
 
 include!(concat!(env!("OUT_DIR"), "/syscall_tables.rs"));
 
-/// How many rows, that is different names, the tables have.
-pub(super) const ROWS: usize = PRESENT.len();
-
-/// The row of a name, if any table has it.
-pub(super) fn row(name: &str) -> Option<u16> {
-    let (mut low, mut high) = (0, ROWS);
-    while low < high {
-        let middle = low.midpoint(high);
-        match name_at(middle).cmp(name.as_bytes()) {
-            std::cmp::Ordering::Equal => return u16::try_from(middle).ok(),
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
-        }
-    }
-    None
-}
-
-/// Bit n is set when the row has a number in the n-th table of this target.
-pub(super) fn tables_of(row: u16) -> u8 {
-    PRESENT[usize::from(row)]
-}
-
-/// The name of a row.
-pub(super) fn name(row: u16) -> &'static str {
-    let row = usize::from(row);
-    &NAMES[usize::from(STARTS[row])..usize::from(STARTS[row + 1])]
-}
-
-fn name_at(row: usize) -> &'static [u8] {
-    &NAMES.as_bytes()[usize::from(STARTS[row])..usize::from(STARTS[row + 1])]
+/// The tables of this program's target.
+pub(super) const fn tables() -> &'static Tables {
+    &TABLES
 }
 
 #[cfg(test)]
@@ -44,10 +19,8 @@ mod tests {
     /// otherwise than profiles do.
     #[test]
     fn numbers_agree_with_the_syscalls_crate() {
-        #[cfg(target_arch = "x86_64")]
-        let native: &[(u32, u16)] = &X86_64;
-        #[cfg(target_arch = "aarch64")]
-        let native: &[(u32, u16)] = &AARCH64;
+        let tables = tables();
+        let native = tables.columns[0];
         let mut compared = 0;
         for number in 0..=u32::try_from(syscalls::Sysno::last().id()).unwrap() {
             let Some(known) = syscalls::Sysno::new(usize::try_from(number).unwrap()) else {
@@ -56,11 +29,9 @@ mod tests {
             if cfg!(target_arch = "aarch64") && matches!(number, 79 | 403..=414 | 416..=423) {
                 continue;
             }
-            let expected = row(known.name());
-            let found = native
-                .iter()
-                .find(|(n, _)| *n == number)
-                .map(|(_, row)| *row);
+            let expected = tables.row(known.name());
+            let found = native.iter().find(|(known, _)| *known == number);
+            let found = found.map(|(_, row)| *row);
             assert!(expected.is_some(), "{known} is missing in syscalls.tbl");
             assert_eq!(found, expected, "{known} is number {number}");
             compared += 1;
@@ -70,16 +41,17 @@ mod tests {
 
     #[test]
     fn every_row_is_found_by_its_name() {
-        for index in 0..ROWS {
-            let name = std::str::from_utf8(name_at(index)).unwrap();
-            assert_eq!(row(name).map(usize::from), Some(index), "{name}");
+        let tables = tables();
+        for row in 0..u16::try_from(tables.rows()).unwrap() {
+            let name = tables.name(row);
+            assert_eq!(tables.row(name), Some(row), "{name}");
         }
     }
 
     #[test]
     fn other_names_are_not_found() {
         for name in ["", "a", "opeen", "read\0", "READ", "zzz", "rea", "readd"] {
-            assert_eq!(row(name), None, "{name:?}");
+            assert_eq!(tables().row(name), None, "{name:?}");
         }
     }
 }

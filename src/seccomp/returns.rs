@@ -52,21 +52,30 @@ pub(super) fn is_laxer(a: u32, b: u32) -> bool {
     rank(a) > rank(b)
 }
 
-/// Writes a return value as its kernel name, with the number if it has one.
-pub(super) fn write(f: &mut fmt::Formatter<'_>, value: u32) -> fmt::Result {
-    let number = value & libc::SECCOMP_RET_DATA;
-    let name = match value & libc::SECCOMP_RET_ACTION_FULL {
-        libc::SECCOMP_RET_ERRNO => return write!(f, "ERRNO({number})"),
-        libc::SECCOMP_RET_TRACE => return write!(f, "TRACE({number})"),
-        libc::SECCOMP_RET_KILL_PROCESS => "KILL_PROCESS",
-        libc::SECCOMP_RET_KILL_THREAD => "KILL_THREAD",
-        libc::SECCOMP_RET_TRAP => "TRAP",
-        libc::SECCOMP_RET_USER_NOTIF => "USER_NOTIF",
-        libc::SECCOMP_RET_LOG => "LOG",
-        libc::SECCOMP_RET_ALLOW => "ALLOW",
-        _ => return write!(f, "{value:#010x}"),
-    };
-    f.write_str(name)
+/// The result of two filters: the stricter value, of equal actions the first.
+pub(super) fn stricter(a: u32, b: u32) -> u32 {
+    if is_laxer(a, b) { b } else { a }
+}
+
+/// A return value as its kernel name, with the number if it has one.
+pub(super) struct Words(pub(super) u32);
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.0 & libc::SECCOMP_RET_DATA;
+        let name = match self.0 & libc::SECCOMP_RET_ACTION_FULL {
+            libc::SECCOMP_RET_ERRNO => return write!(f, "ERRNO({number})"),
+            libc::SECCOMP_RET_TRACE => return write!(f, "TRACE({number})"),
+            libc::SECCOMP_RET_KILL_PROCESS => "KILL_PROCESS",
+            libc::SECCOMP_RET_KILL_THREAD => "KILL_THREAD",
+            libc::SECCOMP_RET_TRAP => "TRAP",
+            libc::SECCOMP_RET_USER_NOTIF => "USER_NOTIF",
+            libc::SECCOMP_RET_LOG => "LOG",
+            libc::SECCOMP_RET_ALLOW => "ALLOW",
+            other => return write!(f, "{other:#010x}"),
+        };
+        f.write_str(name)
+    }
 }
 
 #[cfg(test)]

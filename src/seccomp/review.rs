@@ -77,7 +77,7 @@ pub fn redundant(profile: &LinuxSeccomp) -> Vec<Redundancy> {
     let Ok(default) = returns::of(profile.default_action(), profile.default_errno_ret()) else {
         return Vec::new();
     };
-    let (architectures, scope) = architecture::of(profile);
+    let (architectures, scope) = architecture::of(profile, false);
     let cases: Vec<Vec<Case>> = rules.iter().map(cases_of).collect();
     let mut found = Found::new();
     let lists = lists(rules, &cases, scope, &mut found);
@@ -117,7 +117,10 @@ fn lists<'a>(
         };
         let mut seen = HashSet::new();
         for (name, text) in entry.names().iter().enumerate() {
-            let Some(row) = names::row(text).filter(|&row| has_number(row, text, scope)) else {
+            let Some(row) = names::tables()
+                .row(text)
+                .filter(|&row| has_number(row, text, scope))
+            else {
                 continue;
             };
             if !seen.insert(row) {
@@ -164,7 +167,7 @@ fn judge_routed(
 
 /// A name has a number on an architecture of the filter, or is reached through one.
 fn has_number(row: u16, name: &str, scope: Scope) -> bool {
-    names::tables_of(row) & scope.tables != 0
+    names::tables().columns_of(row) & scope.columns != 0
         || scope.multiplexed && multiplex::route(name).is_some()
 }
 
@@ -313,12 +316,11 @@ fn newest(
     }
     let segments = architectures.iter().flat_map(|arch| &arch.segments);
     segments
-        .filter_map(|segment| match segment.meaning {
-            Meaning::Growing(numbers, _) => numbers
-                .iter()
-                .rev()
-                .find(|(_, row)| is_named(*row))
-                .copied(),
+        .filter_map(|segment| match &segment.meaning {
+            Meaning::Calls(calls) if calls.grows => {
+                let newest_first = calls.numbers.iter().rev();
+                newest_first.copied().find(|(_, row)| is_named(*row))
+            }
             _ => None,
         })
         .map(|(_, row)| row)

@@ -14,8 +14,9 @@
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 
-use super::condition::{Alternative, Condition, MAX_ARGUMENTS, Width};
-use super::tree::Leaf;
+use super::alternatives::Alternative;
+use super::architecture::Calls;
+use super::condition::{Condition, MAX_ARGUMENTS, Width};
 use super::{names, returns};
 use crate::error::Problem;
 
@@ -40,9 +41,13 @@ pub(super) struct Rules {
 /// One entry of `syscalls`, or one made for a multiplexer.
 #[derive(Debug)]
 struct Rule {
+    /// The index of the entry.
+    entry: usize,
     ret: u32,
     /// One of these sets of conditions must hold; none at all means always.
     alternatives: Vec<Vec<Condition>>,
+    /// A way through a multiplexer to a call that the entry has no conditions for.
+    routes_all: bool,
 }
 
 /// The rules of a system call as a list whose head is the last one; names with
@@ -70,11 +75,74 @@ struct Decision {
     otherwise: u32,
 }
 
-/// Which tables the filter is for.
+/// What a profile says of one system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// This `SECCOMP_RET_*` value, whatever the arguments.
+    Return(u32),
+    /// The arguments decide: for [`Rules::alternatives`].
+    Decide(usize),
+}
+
+/// The rules that are tried for one name, in order.
+#[derive(Debug)]
+pub(super) struct Tried<'a> {
+    rules: &'a Rules,
+    /// Those with conditions.
+    conditional: Vec<usize>,
+    /// The one without, which decides when none of them does.
+    closing: Option<usize>,
+}
+
+/// The result of one call's rules, and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The `SECCOMP_RET_*` value.
+    pub(super) ret: u32,
+    /// The entry of `syscalls` that decided; none means the default action.
+    pub(super) entry: Option<usize>,
+    /// Bit n: argument n was looked at.
+    pub(super) arguments: u8,
+}
+
+impl Tried<'_> {
+    /// Tries the rules on the arguments of a call.
+    pub(super) fn judge(&self, width: Width, args: &[u64; MAX_ARGUMENTS]) -> Found {
+        let mut arguments = 0;
+        for &rule in &self.conditional {
+            let rule = &self.rules.rules[rule];
+            for conditions in &rule.alternatives {
+                arguments |= conditions
+                    .iter()
+                    .fold(0, |bits, one| bits | 1 << one.argument());
+                if conditions
+                    .iter()
+                    .all(|condition| condition.holds(width, args))
+                {
+                    return Found {
+                        ret: rule.ret,
+                        entry: Some(rule.entry),
+                        arguments: conditions
+                            .iter()
+                            .fold(0, |bits, one| bits | 1 << one.argument()),
+                    };
+                }
+            }
+        }
+        let closing = self.closing.map(|rule| &self.rules.rules[rule]);
+        Found {
+            ret: closing.map_or(self.rules.default, |rule| rule.ret),
+            entry: closing.map(|rule| rule.entry),
+            arguments,
+        }
+    }
+}
+
+/// Which columns of the tables the filter is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
-    /// Bit n: the n-th table of the target.
-    pub(super) tables: u8,
+    /// Bit n: the n-th column of the target.
+    pub(super) columns: u8,
     /// Whether socketcall and ipc can be used in place of other calls.
     pub(super) multiplexed: bool,
 }
@@ -91,11 +159,11 @@ impl Rules {
             skipped: Vec::new(),
             rules: Vec::with_capacity(entries.len()),
             links: Vec::with_capacity(entries.len()),
-            slots: vec![Slot::default(); names::ROWS],
+            slots: vec![Slot::default(); names::tables().rows()],
             decisions: Vec::new(),
         };
         for (index, entry) in entries.iter().enumerate() {
-            match lower(entry) {
+            match lower(index, entry) {
                 Ok(rule) => all.add(entry, rule, scope),
                 Err(found) => problems.extend(found.into_iter().map(|(at, problem)| {
                     Problem::new(format!("{PROFILE}/syscalls/{index}{at}"), problem)
@@ -109,9 +177,30 @@ impl Rules {
         }
     }
 
-    /// Whether the profile mentions the name of this row.
-    pub(super) fn is_named(&self, row: u16) -> bool {
-        self.slots[usize::from(row)].named
+    /// The greatest number that the profile names, where greater ones are
+    /// answered with ENOSYS: they are newer than the profile.
+    pub(super) fn refuses_newer(&self, calls: &Calls) -> Option<u32> {
+        let named = |&&(_, row): &&(u32, u16)| self.slots[usize::from(row)].named;
+        let newest = calls.numbers.iter().rev().find(named);
+        let refuses = calls.grows && self.default == returns::errno(libc::EPERM);
+        newest.filter(|_| refuses).map(|(number, _)| *number)
+    }
+
+    /// The rules that are tried for one row.
+    pub(super) fn tried(&self, row: u16) -> Tried<'_> {
+        self.list(self.slots[usize::from(row)])
+    }
+
+    /// Whether a verdict could make a result stricter.
+    pub(super) fn matters(&self, verdict: Verdict, result: u32) -> bool {
+        let stricter = |value: u32| returns::is_laxer(result, value);
+        match verdict {
+            Verdict::Return(value) => stricter(value),
+            Verdict::Decide(decision) => {
+                let Decision { rules, otherwise } = &self.decisions[decision];
+                stricter(*otherwise) || rules.iter().any(|&rule| stricter(self.rules[rule].ret))
+            }
+        }
     }
 
     /// The return value of every rule that may apply.
@@ -129,22 +218,22 @@ impl Rules {
         (alternatives.collect(), *otherwise)
     }
 
-    /// The leaf of each row, for arguments of 64 bits.
-    pub(super) fn leaves(&mut self) -> Vec<Leaf> {
+    /// What the profile says of each row.
+    pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
         let mut known = vec![None; self.links.len()];
-        let mut leaves = Vec::with_capacity(self.slots.len());
+        let mut verdicts = Vec::with_capacity(self.slots.len());
         for index in 0..self.slots.len() {
-            let Slot { head, closed, .. } = self.slots[index];
-            let leaf = match head {
-                None => Leaf::Return(self.default),
+            let slot = self.slots[index];
+            let verdict = match slot.head {
+                None => Verdict::Return(self.default),
                 Some(head) => match known[head] {
-                    Some(leaf) => leaf,
-                    None => *known[head].insert(self.leaf(head, closed)),
+                    Some(verdict) => verdict,
+                    None => *known[head].insert(self.verdict(slot)),
                 },
             };
-            leaves.push(leaf);
+            verdicts.push(verdict);
         }
-        leaves
+        verdicts
     }
 
     /// Adds a rule to the lists of all names of its entry.
@@ -155,8 +244,8 @@ impl Rules {
         self.notify |= ret == libc::SECCOMP_RET_USER_NOTIF && !entry.names().is_empty();
         self.rules.push(rule);
         for name in entry.names() {
-            let row = names::row(name);
-            let native = row.filter(|&row| names::tables_of(row) & scope.tables != 0);
+            let row = names::tables().row(name);
+            let native = row.filter(|&row| names::tables().columns_of(row) & scope.columns != 0);
             if let Some(row) = native {
                 self.append(row, index, first_link);
             }
@@ -176,18 +265,23 @@ impl Rules {
         let Some((multiplexer, condition)) = super::multiplex::route(name) else {
             return false;
         };
-        let Some(row) = names::row(multiplexer) else {
+        let Some(row) = names::tables().row(multiplexer) else {
             return false;
         };
         let Rule {
+            entry,
             ret,
             ref alternatives,
+            ..
         } = self.rules[rule];
-        if alternatives.is_empty() || returns::is_laxer(self.default, ret) {
+        let routes_all = alternatives.is_empty();
+        if routes_all || returns::is_laxer(self.default, ret) {
             let routed = self.rules.len();
             self.rules.push(Rule {
+                entry,
                 ret,
                 alternatives: vec![vec![condition]],
+                routes_all,
             });
             let first_link = self.links.len();
             self.append(row, routed, first_link);
@@ -200,7 +294,11 @@ impl Rules {
     fn append(&mut self, row: u16, rule: usize, first_link: usize) {
         let Slot { head, closed, .. } = self.slots[usize::from(row)];
         self.slots[usize::from(row)].named = true;
-        let repeated = head.is_some_and(|head| self.links[head].rule == rule);
+        let repeated = head.is_some_and(|head| {
+            let last = &self.rules[self.links[head].rule];
+            let own = &self.rules[rule];
+            last.entry == own.entry && last.alternatives == own.alternatives
+        });
         if closed || repeated || self.rules[rule].ret == self.default {
             return;
         }
@@ -219,18 +317,19 @@ impl Rules {
         slot.closed = self.rules[rule].alternatives.is_empty();
     }
 
-    /// What the list that ends at `head` comes to.
-    fn leaf(&mut self, head: usize, closed: bool) -> Leaf {
-        let mut otherwise = self.default;
+    /// The rules of a slot that have an effect.
+    fn list(&self, slot: Slot) -> Tried<'_> {
         let mut rules = Vec::new();
-        let mut next = Some(head);
+        let mut next = slot.head;
         while let Some(link) = next {
             rules.push(self.links[link].rule);
             next = self.links[link].before;
         }
         rules.reverse();
-        if closed && let Some(last) = rules.pop() {
-            otherwise = self.rules[last].ret;
+        self.outweigh_routes(&mut rules);
+        let closing = if slot.closed { rules.pop() } else { None };
+        if let Some(closing) = closing {
+            let otherwise = self.rules[closing].ret;
             rules.retain(|&rule| !returns::is_laxer(self.rules[rule].ret, otherwise));
             while rules
                 .last()
@@ -239,16 +338,56 @@ impl Rules {
                 rules.pop();
             }
         }
+        Tried {
+            rules: self,
+            conditional: rules,
+            closing,
+        }
+    }
+
+    /// Rule 3 among the ways through a multiplexer to one call: a rule without
+    /// conditions outweighs laxer ones before it.
+    fn outweigh_routes(&self, rules: &mut Vec<usize>) {
+        // The last rules first: each way with the strictest result after it.
+        let mut later: Vec<(&[Vec<Condition>], u32)> = Vec::new();
+        let mut kept = Vec::with_capacity(rules.len());
+        for &rule in rules.iter().rev() {
+            let own = &self.rules[rule];
+            let way = later.iter_mut().find(|(way, _)| *way == own.alternatives);
+            if way
+                .as_ref()
+                .is_some_and(|(_, ret)| returns::is_laxer(own.ret, *ret))
+            {
+                continue;
+            }
+            match way {
+                _ if !own.routes_all => {}
+                Some((_, ret)) => *ret = own.ret,
+                None => later.push((&own.alternatives, own.ret)),
+            }
+            kept.push(rule);
+        }
+        kept.reverse();
+        *rules = kept;
+    }
+
+    /// What the rules of a slot come to.
+    fn verdict(&mut self, slot: Slot) -> Verdict {
+        let Tried {
+            conditional: rules,
+            closing,
+            ..
+        } = self.list(slot);
+        let otherwise = closing.map_or(self.default, |closing| self.rules[closing].ret);
         if rules.is_empty() {
-            return Leaf::Return(otherwise);
+            return Verdict::Return(otherwise);
         }
         let decision = Decision { rules, otherwise };
         let known = self.decisions.iter().position(|other| *other == decision);
-        let index = known.unwrap_or_else(|| {
+        Verdict::Decide(known.unwrap_or_else(|| {
             self.decisions.push(decision);
             self.decisions.len() - 1
-        });
-        Leaf::Decide(index, Width::Wide)
+        }))
     }
 }
 
@@ -269,7 +408,7 @@ fn default_return(profile: &LinuxSeccomp, problems: &mut Vec<Problem>) -> u32 {
 }
 
 /// One entry as a rule, or its problems with their places in the entry.
-fn lower(entry: &LinuxSyscall) -> Result<Rule, Vec<(String, String)>> {
+fn lower(index: usize, entry: &LinuxSyscall) -> Result<Rule, Vec<(String, String)>> {
     let mut problems = Vec::new();
     let ret = returns::of(entry.action(), entry.errno_ret()).unwrap_or_else(|problem| {
         problems.push(("/errnoRet".to_owned(), problem));
@@ -312,5 +451,10 @@ fn lower(entry: &LinuxSyscall) -> Result<Rule, Vec<(String, String)>> {
     } else {
         vec![conditions]
     };
-    Ok(Rule { ret, alternatives })
+    Ok(Rule {
+        entry: index,
+        ret,
+        alternatives,
+        routes_all: false,
+    })
 }

@@ -2,43 +2,40 @@
 
 use super::condition::Width;
 use super::encode::{Assembler, Label, Test};
+use super::rules::Verdict;
 
 /// What happens to a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaf {
     /// This `SECCOMP_RET_*` value, whatever the arguments.
     Return(u32),
-    /// The arguments decide: the index of a decision, and how to read them.
-    Decide(usize, Width),
-}
-
-impl Leaf {
-    /// The same leaf where arguments have another width.
-    pub(super) fn with_width(self, width: Width) -> Self {
-        match self {
-            Leaf::Return(_) => self,
-            Leaf::Decide(decision, _) => Leaf::Decide(decision, width),
-        }
-    }
+    /// The arguments decide.
+    Decide {
+        /// What the profile says.
+        profile: Verdict,
+        /// What the floor says.
+        floor: Verdict,
+        /// How much of an argument counts.
+        width: Width,
+    },
 }
 
 /// All 32-bit numbers, as ranges of equal leaves.
 #[derive(Debug)]
-pub(super) struct Ranges {
+pub(super) struct Ranges<L> {
     /// First number and leaf of each range, in order; the first starts at 0.
-    ranges: Vec<(u32, Leaf)>,
+    ranges: Vec<(u32, L)>,
 }
 
-impl Ranges {
+impl<L: Copy + PartialEq> Ranges<L> {
     /// One range that holds every number.
-    pub(super) fn new(leaf: Leaf) -> Self {
-        let mut ranges = Vec::with_capacity(160);
-        ranges.push((0, leaf));
+    pub(super) fn new(leaf: L) -> Self {
+        let ranges = vec![(0, leaf)];
         Self { ranges }
     }
 
     /// Gives the numbers from `start` on another leaf; starts never decrease.
-    pub(super) fn from(&mut self, start: u32, leaf: Leaf) {
+    pub(super) fn from(&mut self, start: u32, leaf: L) {
         if let Some(last) = self.ranges.last_mut()
             && last.0 == start
         {
@@ -59,7 +56,7 @@ impl Ranges {
     }
 
     /// Code that finds the leaf of the number in the accumulator.
-    pub(super) fn emit(&self, code: &mut Assembler, leaf: &mut LeafCode<'_>) -> Label {
+    pub(super) fn emit(&self, code: &mut Assembler, leaf: &mut LeafCode<'_, L>) -> Label {
         let mut groups = Vec::with_capacity(self.ranges.len());
         let mut rest = self.ranges.as_slice();
         while !rest.is_empty() {
@@ -72,14 +69,14 @@ impl Ranges {
 }
 
 /// Makes or finds the code of a leaf.
-pub(super) type LeafCode<'a> = dyn FnMut(&mut Assembler, Leaf) -> Label + 'a;
+pub(super) type LeafCode<'a, L> = dyn FnMut(&mut Assembler, L) -> Label + 'a;
 
 /// Numbers that stand alone among ranges of one leaf cost one comparison each
 /// in a chain and two in the tree; beyond this many the chain is the longer way.
 const LONGEST_CHAIN: usize = 3;
 
 /// How many ranges from the first on can be one chain of equality tests.
-fn group_length(ranges: &[(u32, Leaf)]) -> usize {
+fn group_length<L: Copy + PartialEq>(ranges: &[(u32, L)]) -> usize {
     let mut length = 1;
     while length < 2 * LONGEST_CHAIN
         && let [(number, _), (after, leaf), ..] = ranges[length..]
@@ -92,7 +89,11 @@ fn group_length(ranges: &[(u32, Leaf)]) -> usize {
 }
 
 /// A comparison splits the groups into halves, so a tree of n is log2(n) deep.
-fn emit_groups(groups: &[&[(u32, Leaf)]], code: &mut Assembler, leaf: &mut LeafCode<'_>) -> Label {
+fn emit_groups<L: Copy + PartialEq>(
+    groups: &[&[(u32, L)]],
+    code: &mut Assembler,
+    leaf: &mut LeafCode<'_, L>,
+) -> Label {
     if let [group] = groups {
         return emit_chain(group, code, leaf);
     }
@@ -103,7 +104,11 @@ fn emit_groups(groups: &[&[(u32, Leaf)]], code: &mut Assembler, leaf: &mut LeafC
 }
 
 /// Tests each number that stands alone; the ranges around them are the rest.
-fn emit_chain(group: &[(u32, Leaf)], code: &mut Assembler, leaf: &mut LeafCode<'_>) -> Label {
+fn emit_chain<L: Copy>(
+    group: &[(u32, L)],
+    code: &mut Assembler,
+    leaf: &mut LeafCode<'_, L>,
+) -> Label {
     let mut next = leaf(code, group[0].1);
     for &(number, alone) in group.iter().skip(1).step_by(2).rev() {
         let alone = leaf(code, alone);
@@ -120,7 +125,7 @@ mod tests {
     const B: Leaf = Leaf::Return(2);
     const C: Leaf = Leaf::Return(3);
 
-    fn ranges(starts: &[(u32, Leaf)]) -> Ranges {
+    fn ranges(starts: &[(u32, Leaf)]) -> Ranges<Leaf> {
         let mut ranges = Ranges::new(starts[0].1);
         for &(start, leaf) in &starts[1..] {
             ranges.from(start, leaf);

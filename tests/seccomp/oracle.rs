@@ -129,8 +129,9 @@ impl<'a> Oracle<'a> {
         let Some(name) = self.numbers.get(&nr) else {
             return self.default;
         };
-        // The return value of each rule, and whether it applies to this call.
-        let mut rules: Vec<(u32, bool)> = Vec::new();
+        // The return value of each rule, whether it applies to this call, and
+        // whether it is for the call behind a multiplexer.
+        let mut rules: Vec<(u32, bool, bool)> = Vec::new();
         for entry in entries(self.profile) {
             let (ret, always) = (value(entry), conditions(entry).is_empty());
             if ret == self.default {
@@ -138,18 +139,21 @@ impl<'a> Oracle<'a> {
             }
             if entry.names().iter().any(|other| other == name) {
                 if always {
-                    rules.retain(|(earlier, _)| !is_stricter(ret, *earlier));
-                    rules.push((ret, true));
+                    rules.retain(|(earlier, ..)| !is_stricter(ret, *earlier));
+                    rules.push((ret, true, false));
                     break;
                 }
-                rules.push((ret, self.matches(entry, call)));
+                rules.push((ret, self.matches(entry, call), false));
             } else if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
                 // Its own arguments are behind a pointer: conditions may hold.
-                rules.push((ret, always || is_stricter(ret, self.default)));
+                if always {
+                    rules.retain(|(earlier, _, behind)| !behind || !is_stricter(ret, *earlier));
+                }
+                rules.push((ret, always || is_stricter(ret, self.default), true));
             }
         }
-        let first = rules.into_iter().find(|(_, applies)| *applies);
-        first.map_or(self.default, |(ret, _)| ret)
+        let first = rules.into_iter().find(|(_, applies, _)| *applies);
+        first.map_or(self.default, |(ret, ..)| ret)
     }
 
     /// Whether the number is greater than all that the profile names.
@@ -309,7 +313,7 @@ pub(crate) fn stricter(one: u32, other: u32) -> u32 {
 
 /// The kernel compares actions as signed numbers: less is stricter.
 fn is_stricter(one: u32, other: u32) -> bool {
-    let rank = |value: u32| (value & 0xffff_0000) as i32;
+    let rank = |value: u32| (value & 0xffff_0000).cast_signed();
     rank(one) < rank(other)
 }
 

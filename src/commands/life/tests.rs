@@ -44,7 +44,7 @@ impl Scratch {
             "bundle": "/b", "rootfs": "/b/rootfs", "created": "2026-01-01T00:00:00.000000001Z",
             "owner": 0, "annotations": { "a.b": "<c>" }, "pid": pid, "start_time": start_time,
             "cgroup": cgroup.map(|path| CgroupRecord { path, driver: Driver::Cgroupfs }),
-            "namespaces": 0, "private_pid": true,
+            "namespaces": 0, "private_pid": true, "filter": { "profile": "none", "floor": false },
             "late_steps": { "first": 1, "of": 1, "steps": [], "program": "" },
         }))
         .unwrap();
@@ -255,7 +255,7 @@ fn forced_delete_salvages_a_record_of_another_version() {
     let file = scratch.root.join("a/state.json");
     let other = std::fs::read_to_string(&file)
         .unwrap()
-        .replace("\"format\":1", "\"format\":2");
+        .replace(&format!("\"format\":{FORMAT}"), "\"format\":99");
     std::fs::write(&file, other).unwrap();
     assert!(words(scratch.delete("a", false)).contains("capsid delete --force a"));
     assert!(Stat::of(pid).unwrap().unwrap().lives());

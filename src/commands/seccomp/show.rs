@@ -1,4 +1,5 @@
-//! `capsid seccomp show`: the compiled filter, or the calls by what happens to them.
+//! `capsid seccomp show` and `print`: the compiled filter, the calls by what
+//! happens to them, or the profile itself.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,13 @@ pub(super) fn text(loaded: &Loaded, calls: bool) -> String {
     } else {
         format!("{}\n{}", loaded.program, Listing::new(&loaded.program))
     }
+}
+
+/// The profile as `linux.seccomp`, its conditions on the container decided.
+pub(super) fn profile(loaded: &Loaded) -> String {
+    // Names and numbers always have a JSON form.
+    let profile = serde_json::to_value(&loaded.resolved.profile).unwrap_or_default();
+    format!("{profile:#}\n")
 }
 
 /// The native system calls, by answer; those whose arguments decide with their rules.

@@ -27,6 +27,7 @@ fn record(id: &str) -> Record {
         "format": FORMAT, "oci_version": "1.3.0", "id": id, "bundle": "/b", "rootfs": "/b/rootfs",
         "created": "2026-01-01T00:00:00.000000001Z", "owner": 0, "pid": 1, "start_time": 2,
         "cgroup": null, "namespaces": 0, "private_pid": true,
+        "filter": { "profile": "none", "floor": false },
         "late_steps": { "first": 1, "of": 1, "steps": [], "program": "" },
     }))
     .unwrap()
@@ -142,7 +143,7 @@ fn bad_records_name_the_way_out() {
         Err(Error::Life(Life::DoesNotExist))
     ));
     let whole = serde_json::to_string(&record("a")).unwrap();
-    let other_format = whole.replace("\"format\":1", "\"format\":7");
+    let other_format = whole.replace(&format!("\"format\":{FORMAT}"), "\"format\":7");
     let cases = [
         ("", "damaged"),
         (&whole[..whole.len() / 2], "damaged"),
