@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod mountinfo;
+pub mod program;
 
 use std::fs;
 

@@ -102,6 +102,11 @@ pub fn warning(message: impl Display) {
     }
 }
 
+/// Says what the caller asked to be told, on standard error.
+pub fn tell(message: impl Display) {
+    to_stderr(&format!("capsid: {}\n", Printable(&message.to_string())));
+}
+
 /// Says why the command failed: once in the log, once on standard error.
 pub fn fatal(message: impl Display) {
     let message = message.to_string();

@@ -350,8 +350,7 @@ fn features_is_json_and_nothing_else() {
         "Kubernetes offers user namespaces for it"
     );
     assert!(has("/linux/capabilities", "CAP_NET_BIND_SERVICE"));
-    // Notification needs a listener that this version cannot serve.
-    assert!(!has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY"));
+    assert!(has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY"));
     assert!(has("/linux/seccomp/operators", "SCMP_CMP_MASKED_EQ"));
     assert!(has("/linux/seccomp/knownFlags", "SECCOMP_FILTER_FLAG_LOG"));
     assert_eq!(

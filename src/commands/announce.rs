@@ -3,10 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use super::pid_file;
-use crate::error::Result;
+use oci_spec::runtime::SECCOMP_FD_NAME;
+use serde_json::{Value, json};
+
+use super::{creation, pid_file};
+use crate::error::{Error, Result};
 use crate::execute::parent::Launched;
 use crate::execute::{console, foreground};
+use crate::state::Record;
 use crate::sys;
 
 /// Who is to be told what.
@@ -56,4 +60,29 @@ impl Announce<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Sends the listener of a process's filter to the supervisor that the profile
+/// names, with the container process state of the runtime specification.
+pub(super) fn listener(record: &Record, status: &str, pid: i32, listener: &OwnedFd) -> Result<()> {
+    let profile = record.filter.bundle();
+    let Some(socket) = profile.and_then(|profile| profile.listener_path().as_deref()) else {
+        return Err(Error::Missing {
+            doing: "hand on the listener of the seccomp filter".into(),
+            missing: "the profile names no supervisor".into(),
+            repair: "set linux.seccomp.listenerPath".into(),
+        });
+    };
+    let state = creation::state_of(record, status, record.pid);
+    let mut message = json!({
+        "ociVersion": record.oci_version,
+        "fds": [SECCOMP_FD_NAME],
+        "pid": pid,
+        // It was JSON a moment ago.
+        "state": serde_json::from_slice::<Value>(&state).unwrap_or_default(),
+    });
+    if let Some(metadata) = profile.and_then(|profile| profile.listener_metadata().as_ref()) {
+        message["metadata"] = json!(metadata);
+    }
+    console::send_to(socket, listener.as_fd(), &message.to_string())
 }

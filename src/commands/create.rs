@@ -41,8 +41,9 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let mode = Mode {
         park: true,
         detach: true,
+        purpose: None,
     };
-    creation::create(global, &args, &mode)?;
+    creation::create(global, &args, mode)?;
     Ok(0)
 }
 

@@ -1,188 +1,29 @@
 //! How a container comes to be: shared by `create` and `run`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
-use oci_spec::runtime::{Hook, Spec};
+use oci_spec::runtime::Hook;
 
 use super::cli::Global;
 use super::create::CreateArgs;
 use super::notify::{self, Notify};
-use crate::error::{Error, Failure, Problem, Result};
+use super::prepared::{Prepared, prepare};
+use super::{announce, system_calls};
+use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::{hooks, start_socket};
-use crate::host::Facts;
-use crate::host::cgroup::CgroupFacts;
-use crate::host::mountinfo;
 use crate::log;
-use crate::plan::build::{self, Options};
-use crate::plan::cgroup::{self as cgroup_plan, CgroupPlan, Request};
+use crate::plan::build::Options;
 use crate::plan::{Plan, hooks as hook_plan};
-use crate::policy::{self, HardenedSpec};
+use crate::policy::HardenedSpec;
 use crate::seccomp::Asks;
-use crate::spec::bundle;
 use crate::spec::namespaces::{Kind, Namespaces};
-use crate::spec::validate::{self, Caller};
 use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot, check_id};
-
-/// A bundle, checked and hardened, with what the machine can give.
-pub(super) struct Prepared {
-    pub(super) hardened: HardenedSpec,
-    pub(super) facts: Facts,
-    pub(super) cgroup: Option<CgroupPlan>,
-    pub(super) rootfs: PathBuf,
-    pub(super) parent_mount: Option<PathBuf>,
-}
-
-impl Prepared {
-    /// The options of a plain `create`.
-    pub(super) fn options(&self, id: &str) -> Options {
-        Options {
-            id: id.to_owned(),
-            rootfs: self.rootfs.clone(),
-            parent_mount: self.parent_mount.clone(),
-            park: true,
-            no_pivot: false,
-            no_new_keyring: false,
-            preserved_fds: 0,
-            listen_fds: 0,
-            notify: None,
-            asks: Asks::Nobody,
-            cgroup: self.cgroup.clone(),
-        }
-    }
-
-    /// The plan, and what the user should know about it.
-    pub(super) fn plan(&self, options: Options) -> Result<(Plan, Vec<String>)> {
-        let planned = build::for_create(&self.hardened, &self.facts, options);
-        planned.map_err(|problems| Error::Spec {
-            file: self.hardened.bundle.join("config.json"),
-            problems,
-        })
-    }
-}
-
-/// Reads and judges a bundle; touches nothing.
-pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
-    let facts = Facts::read();
-    let bundle = bundle::read(bundle)?;
-    let file = bundle.file();
-    let valid = validate::validate(
-        bundle,
-        Caller {
-            privileged: facts.privileged,
-        },
-    )?;
-    let hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
-        file: file.clone(),
-        problems: vec![problem],
-    })?;
-    hardened.warnings.iter().for_each(log::warning);
-    hardened
-        .outcomes
-        .iter()
-        .for_each(|outcome| log::debug(format!("rule {outcome}")));
-    let rootfs = root_directory(&hardened, &file)?;
-    // Whether to go on without a cgroup: `--rootless` decides nothing else. As
-    // root of a child user namespace engines of ordinary users call.
-    let real_root = facts.privileged && !facts.in_user_namespace;
-    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
-    let cgroup = plan_cgroup(&hardened.spec, id, &facts, must_have, &file)?;
-    let shared = hardened
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|l| l.rootfs_propagation().as_deref());
-    let shared = shared.is_some_and(|word| word.ends_with("shared"));
-    let parent_mount = if shared {
-        Some(mount_point(&rootfs)?)
-    } else {
-        None
-    };
-    Ok(Prepared {
-        hardened,
-        facts,
-        cgroup,
-        rootfs,
-        parent_mount,
-    })
-}
-
-/// The root file system's directory, absolute. A symbolic link is refused: it
-/// could lead elsewhere by the time it is used.
-fn root_directory(hardened: &HardenedSpec, file: &Path) -> Result<PathBuf> {
-    let problem = |text: String| Error::Spec {
-        file: file.to_owned(),
-        problems: vec![Problem::new("/root/path", text)],
-    };
-    let root = hardened.spec.root().as_ref();
-    let given = root.map_or_else(PathBuf::new, |root| root.path().clone());
-    let path: PathBuf = hardened.bundle.join(&given).components().collect();
-    match std::fs::symlink_metadata(&path) {
-        Ok(found) if found.is_dir() => Ok(path),
-        Ok(found) if found.is_symlink() => Err(problem(format!(
-            "{} is a symbolic link; give the directory it leads to",
-            path.display()
-        ))),
-        Ok(_) => Err(problem(format!("{} is not a directory", path.display()))),
-        Err(error) => Err(problem(format!(
-            "the root file system {} cannot be used: {}",
-            path.display(),
-            crate::error::errno_text(error.raw_os_error().unwrap_or(libc::EIO))
-        ))),
-    }
-}
-
-/// The mount point that a directory is below.
-fn mount_point(path: &Path) -> Result<PathBuf> {
-    let mounts = mountinfo::read()?;
-    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
-    // Of several on one another the last is the one that is seen.
-    let nearest = above.max_by_key(|mount| mount.point.as_os_str().len());
-    Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
-}
-
-fn plan_cgroup(
-    spec: &Spec,
-    id: &str,
-    facts: &Facts,
-    must_have: bool,
-    file: &Path,
-) -> Result<Option<CgroupPlan>> {
-    let linux = spec.linux().as_ref();
-    let cgroups = CgroupFacts::read()?;
-    let request = Request {
-        id,
-        path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        resources: linux.and_then(|linux| linux.resources().as_ref()),
-        devices: linux
-            .and_then(|linux| linux.devices().as_deref())
-            .unwrap_or_default(),
-        device_filter: facts.privileged && !facts.in_user_namespace,
-    };
-    let plan = cgroup_plan::plan(&request, &cgroups).map_err(|problems| Error::Spec {
-        file: file.to_owned(),
-        problems,
-    })?;
-    plan.notes.iter().for_each(log::warning);
-    let access = cgroups.access(&plan.path);
-    let filtered = plan.devices.is_some();
-    match plan.settle(&access, must_have)? {
-        Ok(plan) => Ok(Some(plan)),
-        Err(reason) => {
-            if filtered {
-                // Real root with --rootless: nothing else keeps devices away.
-                log::warning(format!("{reason}; so no device filter either"));
-            } else {
-                log::debug(reason);
-            }
-            Ok(None)
-        }
-    }
-}
 
 /// Which descriptors after 2 the program gets: (all, those for socket activation).
 pub(super) fn preserved(asked: u32, activation: bool) -> Result<(i32, i32)> {
@@ -222,6 +63,8 @@ pub(super) struct Mode {
     pub(super) park: bool,
     /// The caller does not stay.
     pub(super) detach: bool,
+    /// What the caller does with the system calls that it asks to be asked about.
+    pub(super) purpose: Option<Purpose>,
 }
 
 /// A container that waits for `start`, or runs already.
@@ -230,10 +73,11 @@ pub(super) struct Created {
     pub(super) launched: Launched,
     pub(super) console: Option<OwnedFd>,
     pub(super) notify: Option<Notify>,
+    pub(super) supervisor: Option<Supervisor>,
 }
 
 /// Creates a container; on failure nothing of it is left.
-pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<Created> {
+pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<Created> {
     check_id(&args.id)?;
     if global.systemd_cgroup {
         return Err(Error::Missing {
@@ -248,6 +92,7 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<
     crate::sys::fd::close_range_on_exec(3)
         .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
     let prepared = prepare(global, &args.bundle, &args.id)?;
+    let supervisor = prepared.supervise(mode.purpose)?;
     let process = prepared.hardened.spec.process().as_ref();
     let terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
     check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
@@ -264,10 +109,14 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<
         preserved_fds,
         listen_fds,
         notify,
+        asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
     };
     let (plan, warnings) = prepared.plan(options)?;
     warnings.iter().for_each(log::warning);
+    for name in plan.skipped_system_calls() {
+        log::debug(format!("seccomp: {name} is no system call of this machine"));
+    }
     let record = record(&prepared, &plan, args);
     Creation {
         args,
@@ -276,8 +125,9 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: &Mode) -> Result<
         record,
         console: None,
         notify: None,
+        supervisor,
     }
-    .carry_out(&plan, mode)
+    .carry_out(&plan, mode.park)
 }
 
 /// runc's rule and words: a terminal that outlives the caller needs someone to take it.
@@ -345,10 +195,11 @@ struct Creation<'a> {
     record: Record,
     console: Option<OwnedFd>,
     notify: Option<Notify>,
+    supervisor: Option<Supervisor>,
 }
 
 impl Creation<'_> {
-    fn carry_out(mut self, plan: &Plan, mode: &Mode) -> Result<Created> {
+    fn carry_out(mut self, plan: &Plan, park: bool) -> Result<Created> {
         let made = match &plan.cgroup {
             Some(cgroup) => {
                 // Whoever finds this record knows which cgroup to remove,
@@ -359,7 +210,7 @@ impl Creation<'_> {
             None => None,
         };
         let cgroup = made.as_ref().map(|made| &made.cgroup);
-        match self.launch(plan, mode, cgroup) {
+        match self.launch(plan, park, cgroup) {
             Ok(launched) => {
                 drop(self.slot.keep());
                 Ok(Created {
@@ -367,20 +218,24 @@ impl Creation<'_> {
                     launched,
                     console: self.console,
                     notify: self.notify,
+                    supervisor: self.supervisor,
                 })
             }
             Err(error) => {
                 clean_up(&self.record, cgroup);
+                if let Some(Purpose::Report(denials)) = self.supervisor.map(|one| one.purpose) {
+                    system_calls::tell_denials(&denials, &self.record.filter);
+                }
                 Err(error)
             }
         }
     }
 
-    fn launch(&mut self, plan: &Plan, mode: &Mode, cgroup: Option<&Cgroup>) -> Result<Launched> {
-        if !mode.park {
+    fn launch(&mut self, plan: &Plan, park: bool, cgroup: Option<&Cgroup>) -> Result<Launched> {
+        if !park {
             self.notify = Notify::bind(self.slot.container().path())?;
         }
-        let start = if mode.park {
+        let start = if park {
             Some(start_socket::listen(self.slot.container().dir())?)
         } else {
             None
@@ -392,7 +247,7 @@ impl Creation<'_> {
         };
         let launched = parent::launch(plan, supplies, self)?;
         self.args.announce().process(&launched)?;
-        if mode.park {
+        if park {
             start_socket::publish(self.slot.container().dir())?;
         }
         Ok(launched)
@@ -438,7 +293,7 @@ pub(super) fn run_poststart(record: &Record) -> Result<()> {
 }
 
 /// The state document for a hook, from the record.
-fn state_of(record: &Record, status: &str, pid: i32) -> Vec<u8> {
+pub(super) fn state_of(record: &Record, status: &str, pid: i32) -> Vec<u8> {
     let annotations = record
         .annotations
         .iter()
@@ -484,5 +339,17 @@ impl Attendant for Creation<'_> {
     fn console(&mut self, master: OwnedFd) -> Result<()> {
         self.console = self.args.announce().console(master)?;
         Ok(())
+    }
+
+    fn listener(&mut self, pid: i32, listener: OwnedFd) -> Result<()> {
+        match &mut self.supervisor {
+            Some(supervisor) => supervisor.attach(listener),
+            None => announce::listener(&self.record, "creating", pid, &listener)?,
+        }
+        Ok(())
+    }
+
+    fn supervisor(&mut self) -> Option<&mut Supervisor> {
+        self.supervisor.as_mut()
     }
 }

@@ -7,14 +7,14 @@ use syscalls::Sysno;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::announce::Announce;
+use super::announce::{self, Announce};
 use super::cli::Global;
 use super::creation::{self, check_terminal};
 use super::{life, options};
 use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
-use crate::execute::foreground::{self, Signals};
+use crate::execute::foreground::{self, Ended, Signals};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::host::Facts;
 use crate::host::cgroup::CgroupFacts;
@@ -125,15 +125,17 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     };
     let mut exec = Exec {
         args: &args,
+        record: &record,
         console: None,
     };
-    let launched = exec.launch(&plan, &record)?;
+    let launched = exec.launch(&plan)?;
     exec.announce().process(&launched)?;
     match signals {
         None => Ok(0),
         Some(signals) => {
             let pidfd = launched.pidfd.as_fd();
-            foreground::attend(&signals, launched.pid, pidfd, exec.console, None)
+            let ended = foreground::attend(&signals, launched.pid, pidfd, exec.console, Vec::new());
+            ended.map(Ended::status)
         }
     }
 }
@@ -183,6 +185,7 @@ fn cgroup_for(args: &ExecArgs, record: &Record) -> Result<Option<Cgroup>> {
 
 struct Exec<'a> {
     args: &'a ExecArgs,
+    record: &'a Record,
     console: Option<OwnedFd>,
 }
 
@@ -199,27 +202,22 @@ impl Exec<'_> {
     /// Starts the process in the container's cgroup, or in that of its first
     /// process: an init system inside moves itself to a leaf, and then the
     /// container's own cgroup takes no processes any more.
-    fn launch(&mut self, plan: &Plan, record: &Record) -> Result<Launched> {
-        let cgroup = cgroup_for(self.args, record)?;
-        match self.launch_in(plan, record, cgroup.as_ref()) {
+    fn launch(&mut self, plan: &Plan) -> Result<Launched> {
+        let cgroup = cgroup_for(self.args, self.record)?;
+        match self.launch_in(plan, cgroup.as_ref()) {
             Err(Error::System { failure, .. })
                 if failure == Failure::of(Sysno::clone3, libc::EBUSY)
                     && self.args.cgroup.is_empty() =>
             {
-                let cgroup = cgroup_of_init(record)?;
-                self.launch_in(plan, record, cgroup.as_ref())
+                let cgroup = cgroup_of_init(self.record)?;
+                self.launch_in(plan, cgroup.as_ref())
             }
             other => other,
         }
     }
 
-    fn launch_in(
-        &mut self,
-        plan: &Plan,
-        record: &Record,
-        cgroup: Option<&Cgroup>,
-    ) -> Result<Launched> {
-        let init = Init::of(record)?.ok_or(Life::ExecStopped)?;
+    fn launch_in(&mut self, plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Launched> {
+        let init = Init::of(self.record)?.ok_or(Life::ExecStopped)?;
         let supplies = Supplies {
             cgroup: cgroup.map(Cgroup::dir),
             target: Some(init.into_pidfd()),
@@ -248,6 +246,10 @@ impl Attendant for Exec<'_> {
     fn console(&mut self, master: OwnedFd) -> Result<()> {
         self.console = self.announce().console(master)?;
         Ok(())
+    }
+
+    fn listener(&mut self, pid: i32, listener: OwnedFd) -> Result<()> {
+        announce::listener(self.record, Status::Running.as_str(), pid, &listener)
     }
 }
 

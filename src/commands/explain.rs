@@ -7,7 +7,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command, ValueHint};
 
 use super::cli::{Global, print};
-use super::{creation, root};
+use super::{prepared, root};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -34,7 +34,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = ExplainArgs::from_matches(matches)?;
     // The name a container has by default, and the place of its cgroup.
     let id = "ID";
-    let prepared = creation::prepare(global, &args.bundle, id)?;
+    let prepared = prepared::prepare(global, &args.bundle, id)?;
     let (plan, warnings) = prepared.plan(prepared.options(id))?;
     let mut text = String::from("rules:\n");
     for outcome in &prepared.hardened.outcomes {

@@ -50,6 +50,7 @@ const SECCOMP_ACTIONS: &[LinuxSeccompAction] = &[
     LinuxSeccompAction::ScmpActKillProcess,
     LinuxSeccompAction::ScmpActKillThread,
     LinuxSeccompAction::ScmpActLog,
+    LinuxSeccompAction::ScmpActNotify,
     LinuxSeccompAction::ScmpActTrace,
     LinuxSeccompAction::ScmpActTrap,
 ];

@@ -118,6 +118,21 @@ pub(super) fn preserve_fds() -> Arg {
     .hide_default_value(true)
 }
 
+/// What to watch the program's system calls for.
+pub(super) fn watching() -> [Arg; 2] {
+    [
+        switch(
+            "report-denials",
+            "Say at the end which system calls were denied,\nand what would allow them",
+        ),
+        path(
+            "record-profile",
+            "FILE",
+            "Write a seccomp profile of the program's calls;\nwhile recording, only the floor denies any",
+        ),
+    ]
+}
+
 /// `--format table|json`, `table` unless given.
 pub(super) fn format() -> Arg {
     text("format", "FORMAT", "Print a table or JSON")

@@ -1,15 +1,18 @@
 //! `capsid run`: create and start a container, and wait for its end.
 
-use clap::{ArgMatches, Command};
-
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Command};
 
 use super::cli::Global;
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
-use super::{life, options};
+use super::{life, options, system_calls};
 use crate::error::{Error, Result};
-use crate::execute::foreground::{self, Signals, Watch};
+use crate::execute::foreground::{self, Ended, Signals, Watch};
+use crate::execute::supervisor::Purpose;
+use crate::seccomp::{Denials, Recording};
 use crate::sys;
 
 pub(crate) fn command() -> Command {
@@ -33,11 +36,13 @@ pub(crate) fn command() -> Command {
         .arg(options::no_pivot())
         .arg(options::no_new_keyring())
         .arg(options::preserve_fds())
+        .args(options::watching())
         .arg(options::new_container_id())
         .after_help(
-            "Example, with an Alpine root file system that was unpacked to ./rootfs:\n  \
+            "Examples, with an Alpine root file system that was unpacked to ./rootfs:\n  \
              capsid spec\n  \
-             capsid run box",
+             capsid run box\n  \
+             capsid run --report-denials box",
         )
 }
 
@@ -56,20 +61,45 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
             Error::system("become", "the reaper of the container's orphans", failure)
         })?;
     }
+    if let Some(file) = &args.record_profile {
+        system_calls::make_writable(file)?;
+    }
     let signals = Signals::hold()?;
-    let created = start_at_once(global, &args)?;
-    let launched = &created.launched;
-    let watch = created.notify.as_ref().map(|notify| Watch {
-        fd: notify.socket(),
-        act: Box::new(|| notify.pass_on(launched.pid)),
-    });
-    let (pid, pidfd) = (launched.pid, launched.pidfd.as_fd());
-    let status = foreground::attend(&signals, pid, pidfd, created.console, watch);
+    let mut created = start_at_once(global, &args)?;
+    let ended = follow(&signals, &mut created);
     if !args.keep {
         let id = &args.create.id;
         life::delete::delete(&global.root, id, true, &creation::run_poststop)?;
     }
-    status
+    let ended = ended?;
+    system_calls::tell(&created, ended, args.record_profile.as_deref())?;
+    Ok(ended.status())
+}
+
+/// Waits for the program's end and does meanwhile what it needs.
+fn follow(signals: &Signals, created: &mut Created) -> Result<Ended> {
+    let launched = &created.launched;
+    let (pid, pidfd) = (launched.pid, launched.pidfd.as_fd());
+    let listener = match &mut created.supervisor {
+        Some(supervisor) => supervisor.begin()?,
+        None => None,
+    };
+    let mut watches = Vec::new();
+    watches.extend(created.notify.as_ref().map(|notify| Watch {
+        fd: notify.socket(),
+        act: Box::new(|| notify.pass_on(pid)),
+    }));
+    if let (Some(supervisor), Some(listener)) = (&mut created.supervisor, &listener) {
+        watches.push(Watch {
+            fd: listener.as_fd(),
+            act: Box::new(|| supervisor.serve()),
+        });
+    }
+    let ended = foreground::attend(signals, pid, pidfd, created.console.take(), watches)?;
+    let supervisor = created.supervisor.as_ref();
+    let killed = supervisor.is_some_and(|supervisor| supervisor.has_killed(pid));
+    // The rules say that the call ends its process, with this signal.
+    Ok(if killed { system_calls::KILLED } else { ended })
 }
 
 /// Creates the container and has its program executed without waiting for `start`.
@@ -77,8 +107,9 @@ fn start_at_once(global: &Global, args: &RunArgs) -> Result<Created> {
     let mode = Mode {
         park: false,
         detach: args.detach,
+        purpose: args.purpose(),
     };
-    let created = creation::create(global, &args.create, &mode)?;
+    let created = creation::create(global, &args.create, mode)?;
     if let Err(error) = creation::run_poststart(&created.record) {
         let id = &args.create.id;
         life::delete::delete(&global.root, id, true, &creation::run_poststop)?;
@@ -98,16 +129,46 @@ pub(crate) struct RunArgs {
     pub(crate) keep: bool,
     /// Do not become the subreaper of the container's orphans.
     pub(crate) no_subreaper: bool,
+    /// Say at the end which system calls were denied.
+    pub(crate) report_denials: bool,
+    /// Where to write a profile that covers the program's system calls.
+    pub(crate) record_profile: Option<PathBuf>,
 }
 
 impl RunArgs {
-    /// Fails when a relative path cannot be made absolute.
+    /// Fails when a relative path cannot be made absolute, and when options
+    /// exclude each other.
     pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Self> {
-        Ok(Self {
+        let args = Self {
             create: CreateArgs::from_matches(matches)?,
             detach: options::is_on(matches, "detach"),
             keep: options::is_on(matches, "keep"),
             no_subreaper: options::is_on(matches, "no-subreaper"),
-        })
+            report_denials: options::is_on(matches, "report-denials"),
+            record_profile: options::host_path(matches, "record-profile")?,
+        };
+        let watched = args.report_denials || args.record_profile.is_some();
+        if args.detach && watched {
+            return Err(Error::Usage(
+                "--report-denials and --record-profile need the foreground: leave --detach out"
+                    .into(),
+            ));
+        }
+        if args.report_denials && args.record_profile.is_some() {
+            return Err(Error::Usage(
+                "--record-profile lets calls through that --report-denials denies: give one of them"
+                    .into(),
+            ));
+        }
+        Ok(args)
+    }
+
+    fn purpose(&self) -> Option<Purpose> {
+        if self.record_profile.is_some() {
+            Some(Purpose::Record(Recording::default()))
+        } else {
+            self.report_denials
+                .then(|| Purpose::Report(Denials::default()))
+        }
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::cli::Global;
 use super::notify::Notify;
-use super::{creation, life, options};
+use super::{announce, creation, life, options};
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
+use crate::execute::hand_over::Delivery;
 use crate::execute::parent::{Step, step_error};
 use crate::execute::protocol::{self, ToParent};
 use crate::execute::start_socket;
@@ -61,12 +62,20 @@ fn release(container: &Container, record: &Record) -> Result<()> {
     // From here on the container is no longer `created`, whatever becomes of it.
     container.forget_start()?;
     let mut executing = false;
+    let mut delivery = Delivery::default();
     loop {
         let message = protocol::hear_child(connection.as_fd()).map_err(|failure| {
             Error::system("hear from", "the container's first process", failure)
         })?;
         match message {
             Some(ToParent::Executing) => executing = true,
+            Some(ToParent::Messenger(messenger)) => delivery.expect(messenger),
+            Some(ToParent::Listener(listener)) => {
+                announce::listener(record, Status::Created.as_str(), record.pid, &listener)?;
+                delivery.complete(connection.as_fd()).map_err(|failure| {
+                    Error::system("answer", "the container's first process", failure)
+                })?;
+            }
             Some(ToParent::Failed { step, failure }) => {
                 let late = &record.late_steps;
                 let index = usize::from(step);

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::error::Failure;
-use crate::plan::filter::FilterStep;
 use crate::plan::steps::LabelStep;
 use crate::plan::{EnterStep, ExecStep, Plan, ProcessStep};
 use crate::sys::fd::{self, At, Resolve};
@@ -13,7 +12,7 @@ use crate::sys::{Result, guard, net, socket};
 
 use super::handles::Handles;
 use super::protocol::{self, ToParent};
-use super::{hooks_inside, program, root};
+use super::{hand_over, hooks_inside, program, root};
 
 /// Exit status of a child that failed and said why.
 const FAILED: i32 = 1;
@@ -236,7 +235,12 @@ impl Walk<'_> {
             ExecStep::Hook(hook) => hooks_inside::run(self, hook),
             ExecStep::Label(label) => self.label(label),
             ExecStep::CloseDescriptors(first) => self.close_descriptors(*first),
-            ExecStep::Seccomp(filter) => load(filter),
+            ExecStep::Seccomp(filter) if filter.flags & restrict::NEW_LISTENER != 0 => {
+                hand_over::load(filter, self.socket())
+            }
+            ExecStep::Seccomp(filter) => {
+                restrict::load_filter(&filter.instructions, filter.flags).map(drop)
+            }
             ExecStep::Process(step) => self.process(step),
             ExecStep::Execute(_) => {
                 protocol::tell_parent(self.socket(), &ToParent::Executing)?;
@@ -330,8 +334,4 @@ fn set_capabilities(effective: u64, permitted: u64, inheritable: u64, ambient: u
     })?;
     restrict::keep_capabilities(false)?;
     restrict::set_ambient_capabilities(ambient)
-}
-
-fn load(filter: &FilterStep) -> Result<()> {
-    restrict::load_filter(&filter.instructions, filter.flags).map(drop)
 }

@@ -63,43 +63,66 @@ pub struct Watch<'a> {
     pub act: Box<dyn FnMut() -> Result<bool> + 'a>,
 }
 
-/// Waits for the process; its exit status, or 128 and the number of the signal that ended it.
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this status.
+    Exit(u8),
+    /// By the signal of this number.
+    Signal(u8),
+}
+
+impl Ended {
+    /// What a shell says of it: the status, or 128 and the number of the signal.
+    pub fn status(self) -> u8 {
+        match self {
+            Ended::Exit(status) => status,
+            Ended::Signal(number) => 128 + number,
+        }
+    }
+}
+
+/// Waits for the end of the process.
 pub fn attend(
     signals: &Signals,
     pid: i32,
     pidfd: BorrowedFd<'_>,
     console: Option<OwnedFd>,
-    mut watch: Option<Watch<'_>>,
-) -> Result<u8> {
+    mut watches: Vec<Watch<'_>>,
+) -> Result<Ended> {
     let mut relay = console.map(Relay::new);
-    let status = loop {
-        wait_for_something(signals, relay.as_ref(), watch.as_ref())?;
-        if let Some(waiting) = &mut watch
-            && ready(waiting.fd)
-            && (waiting.act)()?
-        {
-            watch = None;
+    let ended = loop {
+        wait_for_something(signals, relay.as_ref(), &watches)?;
+        for place in (0..watches.len()).rev() {
+            let watch = &mut watches[place];
+            if ready(watch.fd) && (watch.act)()? {
+                watches.remove(place);
+            }
         }
         if let Some(relay) = &mut relay {
             relay.pump();
         }
-        if let Some(status) = take_signals(signals, pid, pidfd, relay.as_ref())? {
-            break status;
+        if let Some(ended) = take_signals(signals, pid, pidfd, relay.as_ref())? {
+            break ended;
         }
     };
     if let Some(relay) = &mut relay {
         relay.drain();
     }
-    Ok(status)
+    Ok(ended)
 }
 
 fn wait_for_something(
     signals: &Signals,
     relay: Option<&Relay>,
-    watch: Option<&Watch<'_>>,
+    watches: &[Watch<'_>],
 ) -> Result<()> {
     let mut fds = vec![PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
-    fds.extend(watch.map(|watch| PollFd::new(watch.fd, PollFlags::POLLIN)));
+    fds.extend(
+        watches
+            .iter()
+            .map(|watch| PollFd::new(watch.fd, PollFlags::POLLIN)),
+    );
     if let Some(relay) = relay {
         if relay.master_open {
             fds.push(PollFd::new(relay.master.as_fd(), PollFlags::POLLIN));
@@ -114,13 +137,13 @@ fn wait_for_something(
     }
 }
 
-/// Passes on what came; the program's status once it has ended.
+/// Passes on what came; how the program ended, once it has.
 fn take_signals(
     signals: &Signals,
     pid: i32,
     pidfd: BorrowedFd<'_>,
     relay: Option<&Relay>,
-) -> Result<Option<u8>> {
+) -> Result<Option<Ended>> {
     let mut ended = None;
     while let Ok(Some(info)) = signals.fd.read_signal() {
         let number = i32::try_from(info.ssi_signo).unwrap_or(0);
@@ -140,15 +163,17 @@ fn take_signals(
 
 /// Takes the status of every child that has ended: as subreaper the runtime
 /// inherits the container's orphans.
-fn reap(pid: i32) -> Result<Option<u8>> {
+fn reap(pid: i32) -> Result<Option<Ended>> {
     let mut ended = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(child, code)) if child == Pid::from_raw(pid) => {
-                ended = Some(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
+                let status = u8::try_from(code & 0xff).unwrap_or(u8::MAX);
+                ended = Some(Ended::Exit(status));
             }
             Ok(WaitStatus::Signaled(child, signal, _)) if child == Pid::from_raw(pid) => {
-                ended = Some(128 + u8::try_from(signal as i32).unwrap_or(0));
+                let number = u8::try_from(signal as i32).unwrap_or(0);
+                ended = Some(Ended::Signal(number));
             }
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(ended),
             Ok(_) | Err(Errno::EINTR) => {}

@@ -17,8 +17,10 @@ use crate::sys::mount::{self, Attributes};
 use crate::sys::process::{self, Cloned, Pointers};
 use crate::sys::{restrict, socket};
 
+use super::hand_over::Delivery;
 use super::handles::{self, Handles};
 use super::protocol::{self, ToParent};
+use super::supervisor::Supervisor;
 use super::{child, hooks, idmaps, protect};
 
 /// What a launch needs besides the plan.
@@ -40,6 +42,12 @@ pub trait Attendant {
     fn runtime_hooks(&mut self, pid: i32) -> Result<()>;
     /// The master side of the terminal.
     fn console(&mut self, master: OwnedFd) -> Result<()>;
+    /// The listener of the process's seccomp filter.
+    fn listener(&mut self, pid: i32, listener: OwnedFd) -> Result<()>;
+    /// Who answers system calls until the program runs.
+    fn supervisor(&mut self) -> Option<&mut Supervisor> {
+        None
+    }
 }
 
 /// A process that was set up, and waits for `start` or runs its program.
@@ -81,6 +89,7 @@ pub fn launch(
         pidfd,
         joining: !plan.enter.joiner.is_empty(),
         executing: false,
+        delivery: Delivery::default(),
     };
     // The child's ends must close with the child.
     drop((
@@ -247,6 +256,8 @@ struct Launch<'p> {
     joining: bool,
     /// The child is about to execute the program.
     executing: bool,
+    /// The listener of its filter.
+    delivery: Delivery,
 }
 
 impl Launch<'_> {
@@ -255,10 +266,7 @@ impl Launch<'_> {
             attendant.process(self.pid, self.pidfd.as_fd())?;
         }
         loop {
-            let message = protocol::hear_child(self.socket.as_fd()).map_err(|failure| {
-                Error::system("hear from", "the container's first process", failure)
-            })?;
-            match message {
+            match self.hear(attendant)? {
                 Some(ToParent::IdMaps) => self.map_ids()?,
                 Some(ToParent::Cloned(pid)) => self.take_over(pid, attendant)?,
                 Some(ToParent::RuntimeHooks) => {
@@ -269,6 +277,14 @@ impl Launch<'_> {
                     attendant.console(master)?;
                     self.proceed()?;
                 }
+                Some(ToParent::Messenger(messenger)) => self.delivery.expect(messenger),
+                Some(ToParent::Listener(listener)) => {
+                    attendant.listener(self.pid, listener)?;
+                    let done = self.delivery.complete(self.socket.as_fd());
+                    done.map_err(|failure| {
+                        Error::system("answer", "the container's first process", failure)
+                    })?;
+                }
                 Some(ToParent::Created) => return Ok(()),
                 Some(ToParent::Executing) => self.executing = true,
                 Some(ToParent::Failed { step, failure }) => return Err(self.failed(step, failure)),
@@ -276,6 +292,14 @@ impl Launch<'_> {
                 None => return Err(self.died()),
             }
         }
+    }
+
+    fn hear(&self, attendant: &mut dyn Attendant) -> Result<Option<ToParent>> {
+        if let Some(supervisor) = attendant.supervisor() {
+            supervisor.serve_until(self.socket.as_fd())?;
+        }
+        protocol::hear_child(self.socket.as_fd())
+            .map_err(|failure| Error::system("hear from", "the container's first process", failure))
     }
 
     fn proceed(&self) -> Result<()> {

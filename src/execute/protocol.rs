@@ -20,6 +20,10 @@ pub enum ToParent {
     Console(OwnedFd),
     /// Everything is set up; the process waits for `start`.
     Created,
+    /// A pidfd of the process that brings the listener.
+    Messenger(OwnedFd),
+    /// The filter is loaded; proceed once its listener is where it is to be.
+    Listener(OwnedFd),
     /// The next call is execve(2): from here on the end of the socket means success.
     Executing,
     /// A step failed; the child ends.
@@ -38,6 +42,9 @@ const RUNTIME_HOOKS: u16 = 0xfffd;
 const CONSOLE: u16 = 0xfffc;
 const CREATED: u16 = 0xfffb;
 const EXECUTING: u16 = 0xfffa;
+
+const MESSENGER: u16 = 0xfff9;
+const LISTENER: u16 = 0xfff8;
 
 const FRAME: usize = 8;
 
@@ -58,6 +65,8 @@ pub fn tell_parent(socket: BorrowedFd<'_>, message: &ToParent) -> sys::Result<()
         ToParent::RuntimeHooks => (RUNTIME_HOOKS, 0, 0, None),
         ToParent::Console(fd) => (CONSOLE, 0, 0, Some(fd.as_fd())),
         ToParent::Created => (CREATED, 0, 0, None),
+        ToParent::Messenger(fd) => (MESSENGER, 0, 0, Some(fd.as_fd())),
+        ToParent::Listener(fd) => (LISTENER, 0, 0, Some(fd.as_fd())),
         ToParent::Executing => (EXECUTING, 0, 0, None),
         ToParent::Failed { step, failure } => (*step, failure.call.to_wire(), failure.errno, None),
     };
@@ -80,11 +89,14 @@ pub fn hear_child(socket: BorrowedFd<'_>) -> sys::Result<Option<ToParent>> {
     let word = u16::from_ne_bytes([bytes[0], bytes[1]]);
     let call = u16::from_ne_bytes([bytes[2], bytes[3]]);
     let number = i32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    let fd = || fd.ok_or(Failure::check(Check::BadMessage));
     Ok(Some(match word {
         ID_MAPS => ToParent::IdMaps,
         CLONED => ToParent::Cloned(number),
         RUNTIME_HOOKS => ToParent::RuntimeHooks,
-        CONSOLE => ToParent::Console(fd.ok_or(Failure::check(Check::BadMessage))?),
+        CONSOLE => ToParent::Console(fd()?),
+        MESSENGER => ToParent::Messenger(fd()?),
+        LISTENER => ToParent::Listener(fd()?),
         CREATED => ToParent::Created,
         EXECUTING => ToParent::Executing,
         step => ToParent::Failed {
@@ -110,6 +122,16 @@ pub fn await_proceed(socket: BorrowedFd<'_>) -> sys::Result<()> {
         (1, _) if byte == *b"p" => Ok(()),
         (0, _) => Err(Failure::check(Check::PeerGone)),
         _ => Err(Failure::check(Check::BadMessage)),
+    }
+}
+
+/// The same under a filter, which may deny recvmsg(2) but hardly read(2). Where
+/// it does, the order that waiting keeps is given up.
+pub fn await_proceed_filtered(socket: BorrowedFd<'_>) -> sys::Result<()> {
+    let mut byte = [0u8; 1];
+    match sys::fd::read(socket, &mut byte) {
+        Ok(0) => Err(Failure::check(Check::PeerGone)),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

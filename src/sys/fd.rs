@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use syscalls::Sysno;
 
@@ -273,6 +273,13 @@ pub fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd> {
 /// Whether a descriptor of this number is open.
 pub fn is_open(fd: RawFd) -> bool {
     call_with_numbers(Sysno::fcntl, [reg(fd), reg(libc::F_GETFD), 0, 0, 0, 0]).is_ok()
+}
+
+/// Takes over a descriptor that somebody else opened in a table shared with
+/// this process; `None` when there is none of this number.
+pub fn adopt(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: the descriptor is open, and whoever opened it leaves it to this process.
+    is_open(number).then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Closes every descriptor from `first` to `last`, both included.

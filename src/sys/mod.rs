@@ -16,6 +16,7 @@ pub mod fd;
 pub mod guard;
 pub mod mount;
 pub mod net;
+pub mod notify;
 pub mod process;
 pub mod restrict;
 pub mod socket;

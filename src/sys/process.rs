@@ -390,34 +390,7 @@ pub fn set_name(name: &CStr) -> Result<()> {
 /// Resets SIGPIPE, which Rust's start-up ignores and exec would hand on, and
 /// unblocks every signal.
 pub fn default_signals() -> Result<()> {
-    /// `struct kernel_sigaction`: handler, flags, restorer, mask.
-    #[repr(C)]
-    struct Action {
-        handler: usize,
-        flags: usize,
-        restorer: usize,
-        mask: u64,
-    }
-    let default = Action {
-        handler: libc::SIG_DFL,
-        flags: 0,
-        restorer: 0,
-        mask: 0,
-    };
-    // SAFETY: the action is laid out as the kernel's own and lives through the call.
-    unsafe {
-        call(
-            Sysno::rt_sigaction,
-            [
-                reg(libc::SIGPIPE),
-                &raw const default as usize,
-                0,
-                size_of::<u64>(),
-                0,
-                0,
-            ],
-        )
-    }?;
+    default_action(libc::SIGPIPE, 0)?;
     let none = 0u64;
     // SAFETY: the mask is a live 64-bit set of the size passed.
     unsafe {
@@ -434,6 +407,51 @@ pub fn default_signals() -> Result<()> {
         )
     }
     .map(drop)
+}
+
+/// Children that end are forgotten at once instead of waiting for wait(2). Does
+/// not survive exec.
+pub fn forget_children() -> Result<()> {
+    default_action(libc::SIGCHLD, libc::SA_NOCLDWAIT)
+}
+
+/// rt_sigaction(2) with the default handler.
+fn default_action(signal: i32, flags: i32) -> Result<()> {
+    /// `struct kernel_sigaction`: handler, flags, restorer, mask.
+    #[repr(C)]
+    struct Action {
+        handler: usize,
+        flags: usize,
+        restorer: usize,
+        mask: u64,
+    }
+    let action = Action {
+        handler: libc::SIG_DFL,
+        flags: reg(flags),
+        restorer: 0,
+        mask: 0,
+    };
+    // SAFETY: the action is laid out as the kernel's own and lives through the call.
+    unsafe {
+        call(
+            Sysno::rt_sigaction,
+            [
+                reg(signal),
+                &raw const action as usize,
+                0,
+                size_of::<u64>(),
+                0,
+                0,
+            ],
+        )
+    }
+    .map(drop)
+}
+
+/// sched_yield(2): lets others run first.
+pub fn yield_now() {
+    // It cannot fail on Linux.
+    let _ = call_with_numbers(Sysno::sched_yield, [0; 6]);
 }
 
 /// The calling process's own effective, permitted and inheritable capabilities.

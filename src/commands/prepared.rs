@@ -1,0 +1,190 @@
+//! A bundle on the way to a plan: shared by `create`, `run` and `explain`.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+use super::cli::Global;
+use crate::error::{Error, Problem, Result};
+use crate::execute::supervisor::{Purpose, Supervisor};
+use crate::host::Facts;
+use crate::host::cgroup::CgroupFacts;
+use crate::host::mountinfo;
+use crate::log;
+use crate::plan::Plan;
+use crate::plan::build::{self, Options};
+use crate::plan::cgroup::{self, CgroupPlan, Request};
+use crate::policy::{self, HardenedSpec};
+use crate::seccomp::Asks;
+use crate::spec::bundle;
+use crate::spec::validate::{self, Caller};
+
+/// A bundle, checked and hardened, with what the machine can give.
+pub(super) struct Prepared {
+    pub(super) hardened: HardenedSpec,
+    pub(super) facts: Facts,
+    pub(super) cgroup: Option<CgroupPlan>,
+    pub(super) rootfs: PathBuf,
+    pub(super) parent_mount: Option<PathBuf>,
+}
+
+impl Prepared {
+    /// The options of a plain `create`.
+    pub(super) fn options(&self, id: &str) -> Options {
+        Options {
+            id: id.to_owned(),
+            rootfs: self.rootfs.clone(),
+            parent_mount: self.parent_mount.clone(),
+            park: true,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserved_fds: 0,
+            listen_fds: 0,
+            notify: None,
+            asks: Asks::Nobody,
+            cgroup: self.cgroup.clone(),
+        }
+    }
+
+    /// A supervisor for a purpose.
+    pub(super) fn supervise(&self, purpose: Option<Purpose>) -> Result<Option<Supervisor>> {
+        let Some(purpose) = purpose else {
+            return Ok(None);
+        };
+        let judge = self.hardened.filter.judge();
+        let judge = judge.map_err(|problems| self.refused(problems))?;
+        Ok(Some(Supervisor::new(purpose, judge)))
+    }
+
+    fn refused(&self, problems: Vec<Problem>) -> Error {
+        Error::Spec {
+            file: self.hardened.bundle.join("config.json"),
+            problems,
+        }
+    }
+
+    /// The plan, and what the user should know about it.
+    pub(super) fn plan(&self, options: Options) -> Result<(Plan, Vec<String>)> {
+        let planned = build::for_create(&self.hardened, &self.facts, options);
+        planned.map_err(|problems| self.refused(problems))
+    }
+}
+
+/// Reads and judges a bundle; touches nothing.
+pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
+    let facts = Facts::read();
+    let bundle = bundle::read(bundle)?;
+    let file = bundle.file();
+    let valid = validate::validate(
+        bundle,
+        Caller {
+            privileged: facts.privileged,
+        },
+    )?;
+    let hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
+        file: file.clone(),
+        problems: vec![problem],
+    })?;
+    hardened.warnings.iter().for_each(log::warning);
+    hardened
+        .outcomes
+        .iter()
+        .for_each(|outcome| log::debug(format!("rule {outcome}")));
+    let rootfs = root_directory(&hardened, &file)?;
+    // Whether to go on without a cgroup: `--rootless` decides nothing else. As
+    // root of a child user namespace engines of ordinary users call.
+    let real_root = facts.privileged && !facts.in_user_namespace;
+    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
+    let cgroup = plan_cgroup(&hardened.spec, id, &facts, must_have, &file)?;
+    let shared = hardened
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.rootfs_propagation().as_deref());
+    let shared = shared.is_some_and(|word| word.ends_with("shared"));
+    let parent_mount = if shared {
+        Some(mount_point(&rootfs)?)
+    } else {
+        None
+    };
+    Ok(Prepared {
+        hardened,
+        facts,
+        cgroup,
+        rootfs,
+        parent_mount,
+    })
+}
+
+/// The root file system's directory, absolute. A symbolic link is refused: it
+/// could lead elsewhere by the time it is used.
+fn root_directory(hardened: &HardenedSpec, file: &Path) -> Result<PathBuf> {
+    let problem = |text: String| Error::Spec {
+        file: file.to_owned(),
+        problems: vec![Problem::new("/root/path", text)],
+    };
+    let root = hardened.spec.root().as_ref();
+    let given = root.map_or_else(PathBuf::new, |root| root.path().clone());
+    let path: PathBuf = hardened.bundle.join(&given).components().collect();
+    match std::fs::symlink_metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(path),
+        Ok(found) if found.is_symlink() => Err(problem(format!(
+            "{} is a symbolic link; give the directory it leads to",
+            path.display()
+        ))),
+        Ok(_) => Err(problem(format!("{} is not a directory", path.display()))),
+        Err(error) => Err(problem(format!(
+            "the root file system {} cannot be used: {}",
+            path.display(),
+            crate::error::errno_text(error.raw_os_error().unwrap_or(libc::EIO))
+        ))),
+    }
+}
+
+/// The mount point that a directory is below.
+fn mount_point(path: &Path) -> Result<PathBuf> {
+    let mounts = mountinfo::read()?;
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    // Of several on one another the last is the one that is seen.
+    let nearest = above.max_by_key(|mount| mount.point.as_os_str().len());
+    Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
+}
+
+fn plan_cgroup(
+    spec: &Spec,
+    id: &str,
+    facts: &Facts,
+    must_have: bool,
+    file: &Path,
+) -> Result<Option<CgroupPlan>> {
+    let linux = spec.linux().as_ref();
+    let cgroups = CgroupFacts::read()?;
+    let request = Request {
+        id,
+        path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        resources: linux.and_then(|linux| linux.resources().as_ref()),
+        devices: linux
+            .and_then(|linux| linux.devices().as_deref())
+            .unwrap_or_default(),
+        device_filter: facts.privileged && !facts.in_user_namespace,
+    };
+    let plan = cgroup::plan(&request, &cgroups).map_err(|problems| Error::Spec {
+        file: file.to_owned(),
+        problems,
+    })?;
+    plan.notes.iter().for_each(log::warning);
+    let access = cgroups.access(&plan.path);
+    let filtered = plan.devices.is_some();
+    match plan.settle(&access, must_have)? {
+        Ok(plan) => Ok(Some(plan)),
+        Err(reason) => {
+            if filtered {
+                // Real root with --rootless: nothing else keeps devices away.
+                log::warning(format!("{reason}; so no device filter either"));
+            } else {
+                log::debug(reason);
+            }
+            Ok(None)
+        }
+    }
+}
