@@ -16,6 +16,7 @@ mod bad_process;
 mod bundle;
 mod cases;
 mod container;
+mod denials;
 mod devices;
 mod escapes;
 mod exec;
@@ -30,8 +31,12 @@ mod mounts;
 mod namespaces;
 mod passing;
 mod process;
+mod recordings;
+mod relaxed;
 mod roles;
 mod runtime;
+mod seccomp;
+mod supervisors;
 mod terminal;
 
 use cases::{Case, Skip};
@@ -84,6 +89,11 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
         ("exec", exec::cases()),
+        ("seccomp", seccomp::cases()),
+        ("seccomp", relaxed::cases()),
+        ("seccomp", denials::cases()),
+        ("seccomp", recordings::cases()),
+        ("seccomp", supervisors::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
     ]

@@ -196,13 +196,13 @@ pub(crate) fn list(dir: &str) -> Outcome {
     }
 }
 
-fn c_string(text: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn c_string(text: &str) -> Result<Vec<u8>, String> {
     CString::new(text)
         .map(CString::into_bytes_with_nul)
         .map_err(|_| format!("{text:?}: has a NUL byte"))
 }
 
-fn print_call(result: Result<usize, Errno>) -> Outcome {
+pub(crate) fn print_call(result: Result<usize, Errno>) -> Outcome {
     match result {
         Ok(value) => {
             say(&format!("ok {value}"));
@@ -246,46 +246,6 @@ pub(crate) fn mount_tmpfs(dir: &str) -> Outcome {
         1,
         &mut target,
     ))
-}
-
-/// `syscall NAME ARG...`: numbers are numbers (0x allowed, negative too), the
-/// rest are strings passed by address; `buf:N` is a zeroed buffer of N bytes.
-pub(crate) fn syscall(name: &str, words: &[&str]) -> Outcome {
-    let nr = match name.parse::<usize>() {
-        Ok(number) => Sysno::new(number).ok_or_else(|| format!("{name}: unknown number"))?,
-        Err(_) => name
-            .parse::<Sysno>()
-            .map_err(|_| format!("{name}: unknown call"))?,
-    };
-    let mut args = [0usize; 6];
-    // Buffers live until after the call.
-    let mut buffers: Vec<Vec<u8>> = Vec::new();
-    for (slot, word) in args.iter_mut().zip(words) {
-        if let Some(value) = parse_number(word) {
-            *slot = value;
-            continue;
-        }
-        let mut buffer = match word.strip_prefix("buf:") {
-            Some(size) => vec![0u8; number(size)?],
-            None => c_string(word)?,
-        };
-        *slot = buffer.as_mut_ptr() as usize;
-        buffers.push(buffer);
-    }
-    let result = raw::call(nr, args);
-    drop(buffers);
-    print_call(result)
-}
-
-fn parse_number(word: &str) -> Option<usize> {
-    if let Some(hex) = word.strip_prefix("0x") {
-        return usize::from_str_radix(hex, 16).ok();
-    }
-    let value: i128 = word.parse().ok()?;
-    isize::try_from(value)
-        .map(isize::cast_unsigned)
-        .or_else(|_| usize::try_from(value))
-        .ok()
 }
 
 /// Starts children that wait, until the kernel refuses or `count` are alive.

@@ -4,13 +4,20 @@
 //! need raw descriptors (console sockets, terminals), on the host side. It
 //! prints facts and error names; judging them is left to the tests.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the probe is a program in a container: there it starts threads and clones nothing"
+)]
+
 use std::io::Write;
 use std::process::ExitCode;
 
 mod act;
+mod calls;
 mod outside;
 mod raw;
 mod report;
+mod supervise;
 mod view;
 
 const USAGE: &str = "usage: probe COMMAND [ARGS]
@@ -18,11 +25,14 @@ in a container:
   report [--sysctl KEY]... [--dev PATH]... [--peek PATH]...
   exit N | signal NAME | fault | sleep [SECONDS] | sleep-trap
   cat FILE | write FILE TEXT | stat FILE | ls DIR | mkdir DIR | mknod PATH b|c|p MAJOR MINOR
-  syscall NAME [ARG]... | fork N | listen | console | notify TEXT | try-open FILE | env NAME
+  syscall NAME [ARG]... | calls \"NAME [ARG]...\"... | int80 NUMBER
+  repeat COUNT \"NAME [ARG]...\" | threads COUNT \"NAME [ARG]...\" | spawn COUNT PROGRAM [ARG]...
+  fork N | listen | console | notify TEXT | try-open FILE | env NAME
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
              pty ROWSxCOLS [--input TEXT] [--resize ROWSxCOLS] -- COMMAND [ARGS]
-             notify-listen SOCKET";
+             notify-listen SOCKET
+             supervise SOCKET (value N | errno N | continue | hang-up)";
 
 fn main() -> ExitCode {
     let argv: Vec<String> = std::env::args_os()
@@ -64,7 +74,12 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("mkdir", [dir]) => act::named(std::fs::create_dir(dir)),
         ("mknod", [path, kind, major, minor]) => act::mknod(path, kind, major, minor),
         ("mount-tmpfs", [dir]) => act::mount_tmpfs(dir),
-        ("syscall", [name, args @ ..]) => act::syscall(name, args),
+        ("syscall", [name, args @ ..]) => calls::one(name, args),
+        ("calls", calls) => calls::all(calls),
+        ("int80", [number]) => calls::int80(number),
+        ("repeat", [count, call]) => calls::repeat(act::number(count)?, call),
+        ("threads", [count, call]) => calls::threads(act::number(count)?, call),
+        ("spawn", [count, program, args @ ..]) => calls::spawn(act::number(count)?, program, args),
         ("fork", [count]) => act::fork(act::number(count)?),
         ("hook", [file]) => act::hook(file, "0", "0"),
         ("hook", [file, code]) => act::hook(file, code, "0"),
@@ -73,6 +88,7 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("notify", [text]) => act::notify(text),
         ("console", []) => act::console(),
         ("receive", [socket, options @ ..]) => outside::receive(socket, options),
+        ("supervise", [socket, answer @ ..]) => supervise::supervise(socket, answer),
         ("notify-listen", [socket]) => outside::notify_listen(socket),
         ("pty", [size, options @ ..]) => outside::pty(size, options),
         ("pty-child", [command, args @ ..]) => outside::pty_child(command, args),

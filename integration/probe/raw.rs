@@ -31,6 +31,33 @@ pub(crate) fn call_with(
     unsafe { syscall!(nr, args[0], args[1], args[2], args[3], args[4], args[5]) }
 }
 
+/// A call by a number that need not be one of this machine's: x32, not yet invented.
+pub(crate) fn call_number(nr: i64, args: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: as for `call`; buffers that the caller made live until it returns.
+    let result = unsafe { libc::syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]) };
+    usize::try_from(result).map_err(|_| {
+        let error = std::io::Error::last_os_error();
+        Errno::new(error.raw_os_error().unwrap_or(0))
+    })
+}
+
+/// A call without arguments by the entry of 32-bit programs, and with their numbers.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn call_32(nr: u32) -> u32 {
+    let result;
+    // SAFETY: the entry changes the result and at most the registers named
+    // here; the arguments are whatever the registers hold, so callers only
+    // give calls that have none.
+    unsafe {
+        std::arch::asm!(
+            "int 0x80",
+            inlateout("eax") nr => result,
+            lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+        );
+    }
+    result
+}
+
 /// The kernel's view of a descriptor number as an argument.
 pub(crate) fn fd_arg(fd: RawFd) -> usize {
     usize::try_from(fd).unwrap_or(usize::MAX)
