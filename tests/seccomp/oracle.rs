@@ -144,7 +144,9 @@ impl<'a> Oracle<'a> {
                     break;
                 }
                 rules.push((ret, self.matches(entry, call), false));
-            } else if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
+            }
+            // An entry can name both the multiplexer and a call behind it.
+            if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
                 // Its own arguments are behind a pointer: conditions may hold.
                 if always {
                     rules.retain(|(earlier, _, behind)| !behind || !is_stricter(ret, *earlier));
@@ -181,7 +183,8 @@ impl<'a> Oracle<'a> {
             let always = conditions(entry).is_empty();
             if entry.names().iter().any(|other| other == name) {
                 rules.push((value(entry), self.matches(entry, call), always));
-            } else if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
+            }
+            if matches!(*name, "socketcall" | "ipc") && self.is_behind(entry, name, call) {
                 rules.push((value(entry), always, false));
             }
         }
