@@ -198,9 +198,21 @@ fn freezer(test: &Test) {
     container.end();
 }
 
+/// Without a pid namespace the end of the first process ends no other.
 fn killing_many(test: &Test) {
     let place = Place::new(test);
-    let bundle = place.bundle().args(&["herd", "150"]);
+    let mut bundle = place
+        .bundle()
+        .args(&["herd", "150"])
+        .without_namespace("pid");
+    if test.rootless() {
+        // A fresh procfs needs a pid namespace that the user namespace owns.
+        let host = json!({ "destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"] });
+        bundle = bundle.without_mount("/proc").mount(host).edit(|config| {
+            config["linux"]["maskedPaths"] = json!([]);
+            config["linux"]["readonlyPaths"] = json!([]);
+        });
+    }
     let container = bundle.ready();
     let inside = value(&bundle, "cgroup.procs");
     let inside: Vec<&str> = inside.lines().collect();
