@@ -20,6 +20,10 @@ pub(crate) enum Need {
     Busybox,
     /// `CAPSID_TEST_DEBIAN_ROOTFS` names a Debian tree.
     DebianRootfs,
+    /// The controllers cpu, io, memory and pids on cgroup2.
+    Controllers,
+    /// `CAPSID_TEST_DISK` names a disk that may be written to.
+    Disk,
 }
 
 /// Why a test does not run here.

@@ -219,7 +219,19 @@ impl Machine {
                 "debian",
                 "CAPSID_TEST_DEBIAN_ROOTFS names no Debian tree (make debian-rootfs, as root)",
             ),
-            Need::SocketActivate | Need::Busybox | Need::DebianRootfs => None,
+            Need::Controllers if !controllers() => skip(
+                "controllers",
+                "cgroup2 lacks cpu, io, memory or pids here (integration/machine/run has them)",
+            ),
+            Need::Disk if disk().is_none() => skip(
+                "disk",
+                "CAPSID_TEST_DISK names no disk (integration/machine/run has one)",
+            ),
+            Need::SocketActivate
+            | Need::Busybox
+            | Need::DebianRootfs
+            | Need::Controllers
+            | Need::Disk => None,
         })
     }
 
@@ -378,4 +390,19 @@ pub(crate) fn busybox() -> Option<PathBuf> {
 pub(crate) fn debian_rootfs() -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os("CAPSID_TEST_DEBIAN_ROOTFS")?);
     path.join("usr/bin/dpkg").exists().then_some(path)
+}
+
+/// Whether cgroup2 has the controllers that limits are tried with.
+fn controllers() -> bool {
+    let there = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let there: Vec<&str> = there.split_ascii_whitespace().collect();
+    ["cpu", "io", "memory", "pids"]
+        .iter()
+        .all(|controller| there.contains(controller))
+}
+
+/// A disk whose content nobody needs.
+pub(crate) fn disk() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CAPSID_TEST_DISK")?);
+    path.exists().then_some(path)
 }

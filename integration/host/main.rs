@@ -16,6 +16,8 @@ mod bad_process;
 mod bundle;
 mod cases;
 mod container;
+mod controllers;
+mod delegation;
 mod denials;
 mod devices;
 mod escapes;
@@ -94,6 +96,8 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("seccomp", denials::cases()),
         ("seccomp", recordings::cases()),
         ("seccomp", supervisors::cases()),
+        ("controllers", controllers::cases()),
+        ("controllers", delegation::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
     ]

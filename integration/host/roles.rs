@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::machine::Machine;
@@ -44,6 +45,8 @@ pub(crate) struct Test {
     pub(crate) role: Role,
     /// A directory of its own, owned by the role.
     pub(crate) dir: PathBuf,
+    /// The cgroup in which commands of an ordinary role begin, once a test gave it one.
+    pub(crate) caller_cgroup: OnceLock<PathBuf>,
     counter: AtomicU32,
 }
 
@@ -63,6 +66,7 @@ impl Test {
             machine,
             role,
             dir,
+            caller_cgroup: OnceLock::new(),
             counter: AtomicU32::new(1),
         };
         test.make_dir(&test.dir);

@@ -75,6 +75,24 @@ impl Test {
         all.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self.command(&all)
     }
+
+    /// A command that begins in the cgroup of the role's callers, if they have
+    /// one. Only root may move it there: the probe does, and becomes the role.
+    fn entering(&self, words: &[OsString]) -> Vec<OsString> {
+        let Some(cgroup) = self.caller_cgroup.get() else {
+            return words.to_vec();
+        };
+        let who = self.who();
+        let mut all = vec![
+            self.machine.probe.clone().into_os_string(),
+            "enter".into(),
+            cgroup.clone().into_os_string(),
+            who.uid.to_string().into(),
+            who.gid.to_string().into(),
+        ];
+        all.extend_from_slice(words);
+        all
+    }
 }
 
 impl Call<'_> {
@@ -130,9 +148,10 @@ impl Call<'_> {
             }
             None => Stdio::null(),
         };
-        let mut command = Command::new(&self.words[0]);
+        let words = test.entering(&self.words);
+        let mut command = Command::new(&words[0]);
         command
-            .args(&self.words[1..])
+            .args(&words[1..])
             .current_dir(&self.dir)
             .env_clear()
             .env(
@@ -150,7 +169,7 @@ impl Call<'_> {
                 test.machine.role_dir(test.role).join("run"),
             );
         }
-        if test.machine.root && test.role != Role::Root {
+        if test.machine.root && test.role != Role::Root && test.caller_cgroup.get().is_none() {
             let who = test.who();
             // The standard library drops supplementary groups along with the uid.
             command.uid(who.uid).gid(who.gid);

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 mod act;
 mod calls;
+mod load;
 mod outside;
 mod raw;
 mod report;
@@ -27,11 +28,12 @@ in a container:
   cat FILE | write FILE TEXT | stat FILE | ls DIR | mkdir DIR | mknod PATH b|c|p MAJOR MINOR
   syscall NAME [ARG]... | calls \"NAME [ARG]...\"... | int80 NUMBER
   repeat COUNT \"NAME [ARG]...\" | threads COUNT \"NAME [ARG]...\" | spawn COUNT PROGRAM [ARG]...
-  fork N | listen | console | notify TEXT | try-open FILE | env NAME
+  fork N | herd N | bomb | eat BYTES | burn SECONDS | pour DISK BYTES | listen | console | notify TEXT | try-open FILE | env NAME
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
              pty ROWSxCOLS [--input TEXT] [--resize ROWSxCOLS] -- COMMAND [ARGS]
              notify-listen SOCKET
+             enter CGROUP UID GID COMMAND [ARG]...
              supervise SOCKET (value N | errno N | continue | hang-up)";
 
 fn main() -> ExitCode {
@@ -81,6 +83,14 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("threads", [count, call]) => calls::threads(act::number(count)?, call),
         ("spawn", [count, program, args @ ..]) => calls::spawn(act::number(count)?, program, args),
         ("fork", [count]) => act::fork(act::number(count)?),
+        ("herd", [count]) => load::herd(act::number(count)?),
+        ("bomb", []) => load::bomb(),
+        ("eat", [bytes]) => load::eat(act::number(bytes)?),
+        ("burn", [seconds]) => load::burn(act::number(seconds)?),
+        ("pour", [disk, bytes]) => load::pour(disk, act::number(bytes)?),
+        ("enter", [cgroup, uid, gid, command, args @ ..]) => {
+            load::enter(cgroup, act::number(uid)?, act::number(gid)?, command, args)
+        }
         ("hook", [file]) => act::hook(file, "0", "0"),
         ("hook", [file, code]) => act::hook(file, code, "0"),
         ("hook", [file, code, seconds]) => act::hook(file, code, seconds),

@@ -1,0 +1,102 @@
+//! Programs that use up what a limit bounds: memory, processes, processor time,
+//! a disk. Each says READY when a test may begin to look.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use crate::act::{say, sleep};
+use crate::{Outcome, raw};
+
+/// The smallest page of any machine: touching one byte of each fills it.
+const PAGE: usize = 4096;
+
+/// What one direct write takes; a multiple of every disk's block.
+const BLOCK: usize = 1 << 16;
+
+/// Fills that many bytes of memory and keeps them.
+pub(crate) fn eat(bytes: usize) -> Outcome {
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..bytes.div_ceil(1 << 20) {
+        let mut piece = vec![0u8; 1 << 20];
+        piece
+            .iter_mut()
+            .step_by(PAGE)
+            .for_each(|byte| *byte = std::hint::black_box(1));
+        kept.push(piece);
+    }
+    say(&format!("ATE {bytes}"));
+    let outcome = sleep(3600);
+    drop(kept);
+    outcome
+}
+
+/// Computes without a pause, and says so from time to time.
+pub(crate) fn burn(seconds: u64) -> Outcome {
+    say("READY");
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut rounds = 0u64;
+    while Instant::now() < end {
+        let round = Instant::now() + Duration::from_millis(10);
+        while Instant::now() < round {
+            std::hint::black_box(rounds);
+        }
+        rounds += 1;
+        say(&format!("ROUND {rounds}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Forks for ever, in every process there is, and never gives up.
+pub(crate) fn bomb() -> Outcome {
+    say("READY");
+    loop {
+        // A refused fork is tried again: that is what a bomb does.
+        let _ = raw::fork();
+    }
+}
+
+/// Many processes that wait.
+pub(crate) fn herd(count: u32) -> Outcome {
+    for made in 0..count {
+        match raw::fork() {
+            Ok(Some(_)) => {}
+            Ok(None) => loop {
+                std::thread::sleep(Duration::from_secs(3600));
+            },
+            Err(errno) => return Err(format!("fork {made}: {errno}")),
+        }
+    }
+    sleep(3600)
+}
+
+/// Writes to a disk, past the cache, and says how many milliseconds it took.
+pub(crate) fn pour(file: &str, bytes: usize) -> Outcome {
+    let failed = |error: std::io::Error| format!("{file}: {error}");
+    let mut disk = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(file)
+        .map_err(failed)?;
+    // Direct writes want an aligned address.
+    let buffer = vec![0u8; BLOCK + PAGE];
+    let start = buffer.as_ptr().align_offset(PAGE);
+    let begin = Instant::now();
+    for _ in 0..bytes.div_ceil(BLOCK) {
+        disk.write_all(&buffer[start..start + BLOCK])
+            .map_err(failed)?;
+    }
+    say(&begin.elapsed().as_millis().to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Becomes a command in another cgroup, as another user.
+pub(crate) fn enter(cgroup: &str, uid: u32, gid: u32, command: &str, args: &[&str]) -> Outcome {
+    let procs = format!("{cgroup}/cgroup.procs");
+    fs::write(&procs, "0").map_err(|error| format!("{procs}: {error}"))?;
+    let error = Command::new(command).args(args).uid(uid).gid(gid).exec();
+    Err(format!("{command}: {error}"))
+}
