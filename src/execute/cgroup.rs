@@ -23,6 +23,7 @@ use crate::error::{Error, Failure, Result};
 use crate::state::{Record, names};
 use crate::sys;
 
+mod limits;
 mod make;
 
 pub use make::{Made, make};
