@@ -20,6 +20,30 @@ pub(crate) enum Need {
     Busybox,
     /// `CAPSID_TEST_DEBIAN_ROOTFS` names a Debian tree.
     DebianRootfs,
+    /// The cgroup controller `cpu`.
+    Cpu,
+    /// The cgroup controller `hugetlb`, and pages of 2 MiB.
+    Hugetlb,
+    /// The cgroup controller `io`, and a block device.
+    Io,
+    /// The cgroup controller `memory`.
+    Memory,
+    /// The cgroup controller `pids`.
+    Pids,
+}
+
+impl Need {
+    /// The cgroup controller that this is about.
+    pub(crate) fn controller(self) -> Option<&'static str> {
+        match self {
+            Need::Cpu => Some("cpu"),
+            Need::Hugetlb => Some("hugetlb"),
+            Need::Io => Some("io"),
+            Need::Memory => Some("memory"),
+            Need::Pids => Some("pids"),
+            Need::SocketActivate | Need::Busybox | Need::DebianRootfs => None,
+        }
+    }
 }
 
 /// Why a test does not run here.
