@@ -15,8 +15,8 @@ cases! {
     ROOT []: unknown_files_are_named, paths_that_lead_out, update_in_every_state, update_all_or_nothing,
         update_refusals, update_by_engines, stats_once, stats_end_with_the_container, events_refusals,
         absent_controllers_are_named;
-    ROOT [Hugetlb]: huge_pages_hold, above_the_parent;
-    ROOT [Pids]: pids_are_updated;
+    ROOT [Hugetlb]: huge_pages_hold, huge_pages_above_the_parent;
+    ROOT [Pids]: pids_are_updated, pids_above_the_parent;
     ROOT [Memory]: memory_and_swap_are_updated, usage_is_respected, running_out_is_told;
     ROOT [Cpu]: quota_and_period_keep_each_other;
     ROOT [Io]: throttles_are_lines;
@@ -275,34 +275,45 @@ fn huge_pages_hold(test: &Test) {
     container.end();
 }
 
-fn above_the_parent(test: &Test) {
-    let pages = |limit: u64| unified("hugetlb.2MB.max", &limit.to_string());
+fn huge_pages_above_the_parent(test: &Test) {
+    above_the_parent(test, "hugetlb.2MB.max", [4 << 20, 6 << 20]);
+}
+
+fn pids_above_the_parent(test: &Test) {
+    above_the_parent(test, "pids.max", [40, 41]);
+}
+
+/// What the parent allows, and more than that.
+fn above_the_parent(test: &Test, file: &str, [most, more]: [u64; 2]) {
+    let limit = |value: u64| unified(file, &value.to_string());
     // One that hands the controller down to where the parent will be.
-    let beside = limited(test, &pages(2 << 20));
+    let beside = limited(test, &limit(most));
     beside.create().end();
     let parent = cgroup(&beside).with_extension("parent");
     fs::create_dir(&parent).unwrap_or_else(|error| panic!("{error}"));
-    let file = parent.join("hugetlb.2MB.max");
-    fs::write(&file, "4194304").unwrap_or_else(|error| panic!("{error}"));
-    let inside = |limit: u64| {
-        limited(test, &pages(limit)).edit(|config| {
+    let upper = parent.join(file);
+    fs::write(&upper, most.to_string()).unwrap_or_else(|error| panic!("{error}"));
+    let inside = |value: u64| {
+        limited(test, &limit(value)).edit(|config| {
             let path = parent.join("inner").display().to_string();
             let path = path.strip_prefix("/sys/fs/cgroup").unwrap_or_default();
             config["linux"]["cgroupsPath"] = json!(path);
         })
     };
-    let shown = format!("{} is 4194304", file.display());
+    let (written, shown) = (
+        format!("write {more} to"),
+        format!("{} is {most}", upper.display()),
+    );
     let texts = [
-        "write 6291456 to",
+        written.as_str(),
         "it could not come into force",
         shown.as_str(),
     ];
-    inside(6 << 20).refused(&texts);
-    let bundle = inside(4 << 20);
+    inside(more).refused(&texts);
+    let bundle = inside(most);
     let container = bundle.create();
-    let output = update(&bundle, &pages(6 << 20)).output();
-    output.code(1).says(&texts);
-    assert_eq!(shows(&bundle, "hugetlb.2MB.max"), "4194304");
+    update(&bundle, &limit(more)).output().code(1).says(&texts);
+    assert_eq!(shows(&bundle, file), most.to_string());
     container.end();
     fs::remove_dir(&parent).unwrap_or_else(|error| panic!("{error}"));
 }

@@ -22,7 +22,7 @@ const LIMITS: &[(&str, &str, &str)] = &[
     (
         "cpu-quota",
         "US",
-        "CPU time in each period, in microseconds; -1 for no limit",
+        "CPU time in each period; -1 for no limit",
     ),
     (
         "cpu-burst",
@@ -39,7 +39,11 @@ const LIMITS: &[(&str, &str, &str)] = &[
     ("cpuset-cpus", "LIST", "CPUs to run on, like 0-2,5"),
     ("cpuset-mems", "LIST", "Memory nodes to use"),
     ("cpu-idle", "0|1", "Run only when nothing else wants to"),
-    ("memory", "BYTES", "Memory limit, like 512m; -1 for none"),
+    (
+        "memory",
+        "BYTES",
+        "Memory limit, like 512m; -1 for no limit",
+    ),
     (
         "memory-reservation",
         "BYTES",
@@ -74,7 +78,7 @@ pub(crate) fn command() -> Command {
             options::path(
                 "resources",
                 "FILE",
-                "Read limits from this file, or - for standard input: JSON like linux.resources",
+                "Read JSON like linux.resources from this file, or - for\nstandard input",
             )
             .short('r'),
         );
