@@ -14,8 +14,8 @@ use std::process::Command;
 use serde_json::Value;
 
 const COMMANDS: &[&str] = &[
-    "create", "start", "run", "exec", "state", "list", "ps", "kill", "pause", "resume", "delete",
-    "spec", "explain", "features", "seccomp",
+    "create", "start", "run", "exec", "state", "list", "ps", "kill", "pause", "resume", "update",
+    "events", "delete", "spec", "explain", "features", "seccomp",
 ];
 
 /// How an invocation ended.

@@ -24,6 +24,34 @@ pub(crate) enum Need {
     Controllers,
     /// `CAPSID_TEST_DISK` names a disk that may be written to.
     Disk,
+    /// The cgroup controller `cpu`.
+    Cpu,
+    /// The cgroup controller `hugetlb`, and pages of 2 MiB.
+    Hugetlb,
+    /// The cgroup controller `io`, and a block device.
+    Io,
+    /// The cgroup controller `memory`.
+    Memory,
+    /// The cgroup controller `pids`.
+    Pids,
+}
+
+impl Need {
+    /// The cgroup controller that this is about.
+    pub(crate) fn controller(self) -> Option<&'static str> {
+        match self {
+            Need::Cpu => Some("cpu"),
+            Need::Hugetlb => Some("hugetlb"),
+            Need::Io => Some("io"),
+            Need::Memory => Some("memory"),
+            Need::Pids => Some("pids"),
+            Need::SocketActivate
+            | Need::Busybox
+            | Need::DebianRootfs
+            | Need::Controllers
+            | Need::Disk => None,
+        }
+    }
 }
 
 /// Why a test does not run here.

@@ -227,11 +227,12 @@ impl Machine {
                 "disk",
                 "CAPSID_TEST_DISK names no disk (integration/machine/run has one)",
             ),
-            Need::SocketActivate
-            | Need::Busybox
-            | Need::DebianRootfs
-            | Need::Controllers
-            | Need::Disk => None,
+            Need::Io if !has_block_device() => skip("controllers", "there is no block device"),
+            need => {
+                let absent = need.controller().filter(|name| !has_controller(name))?;
+                let reason = format!("this machine's cgroup2 has no controller {absent}");
+                skip("controllers", &reason)
+            }
         })
     }
 
@@ -321,6 +322,16 @@ fn own_cgroup() -> String {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let path = text.lines().find_map(|line| line.strip_prefix("0::"));
     path.unwrap_or("/").to_owned()
+}
+
+/// Whether the cgroup2 file system here has a controller.
+fn has_controller(name: &str) -> bool {
+    let all = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    all.split_ascii_whitespace().any(|one| one == name)
+}
+
+fn has_block_device() -> bool {
+    fs::read_dir("/sys/block").is_ok_and(|mut disks| disks.next().is_some())
 }
 
 fn subids(uid: u32) -> Option<(u32, u32)> {

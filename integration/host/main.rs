@@ -27,6 +27,7 @@ mod identity;
 mod images;
 mod kernel_views;
 mod lifecycle;
+mod limits;
 mod lists;
 mod machine;
 mod mounts;
@@ -83,6 +84,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("bad_process", bad_process::cases()),
         ("process", process::cases()),
         ("identity", identity::cases()),
+        ("limits", limits::cases()),
         ("mounts", mounts::cases()),
         ("kernel_views", kernel_views::cases()),
         ("hooks", hooks::cases()),

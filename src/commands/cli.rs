@@ -10,8 +10,8 @@ use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
 use super::{
-    create, delete, exec, explain, features, kill, list, options, pause, ps, resume, root, run,
-    seccomp, spec, start, state,
+    create, delete, events, exec, explain, features, kill, list, options, pause, ps, resume, root,
+    run, seccomp, spec, start, state, update,
 };
 use crate::error::{Error, Result};
 use crate::log;
@@ -40,6 +40,8 @@ const COMMANDS: &[(&str, Definition)] = &[
     ("kill", kill::command),
     ("pause", pause::command),
     ("resume", resume::command),
+    ("update", update::command),
+    ("events", events::command),
     ("delete", delete::command),
     ("spec", spec::command),
     ("explain", explain::command),
@@ -66,6 +68,8 @@ fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
         "kill" => kill::run(global, matches),
         "pause" => pause::run(global, matches),
         "resume" => resume::run(global, matches),
+        "update" => update::run(global, matches),
+        "events" => events::run(global, matches),
         "delete" => delete::run(global, matches),
         "spec" => spec::run(global, matches),
         "explain" => explain::run(global, matches),

@@ -11,11 +11,13 @@ use crate::error::{Error, Life, Result};
 use crate::state::{Container, Record, Root, check_id};
 
 pub(crate) mod delete;
+pub(crate) mod events;
 pub(crate) mod freeze;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod ps;
 pub(crate) mod state;
+pub(crate) mod update;
 
 mod signals;
 

@@ -23,9 +23,14 @@ use crate::error::{Error, Failure, Result};
 use crate::state::{Record, names};
 use crate::sys;
 
+mod limits;
 mod make;
+mod update;
+mod watch;
 
 pub use make::{Made, make};
+pub use update::update;
+pub use watch::{MemoryEvents, Woken};
 
 /// How long a freeze may take: a process in an uninterruptible wait holds it up.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
@@ -129,6 +134,20 @@ impl Cgroup {
             ),
             repair: "a process in state D (ps -o pid,stat,wchan) holds it up: try again when that has ended".into(),
         })
+    }
+
+    /// What one of its files holds; `None` if the kernel has no such file here, or
+    /// the cgroup is gone.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn content(&self, file: &str) -> Result<Option<String>> {
+        match self.read(file) {
+            Ok(content) => Ok(Some(content)),
+            // What the kernel was booted without says EOPNOTSUPP (pressure).
+            Err(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => Ok(None),
+            Err(errno) => Err(self.failed("read", file, Sysno::read, errno)),
+        }
     }
 
     /// Sends SIGKILL to every process in it and below it, also to those that fork meanwhile.

@@ -13,7 +13,11 @@ use super::devices::{self, DeviceFilter};
 use crate::error::{Error, Problem, Result, errno_text};
 use crate::host::cgroup::{Access, CgroupFacts};
 
+mod io;
+mod limit;
 mod resources;
+
+pub use limit::{Limit, Shown, line_of};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -45,124 +49,6 @@ pub struct CgroupPlan {
     pub devices: Option<DeviceFilter>,
     /// What the bundle says and this plan does not do, with the reason: one sentence each.
     pub notes: Vec<String>,
-}
-
-/// One value for one file of the cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// The file's name: `memory.max`.
-    pub file: String,
-    /// What is written, without a newline.
-    pub value: String,
-    /// The controller the file belongs to; `None` for the core files (`cgroup.*`).
-    pub controller: Option<String>,
-    /// The bundle asks for it, so that not being able to is an error. `false`
-    /// for "no limit", and for capsid's own defaults, which are left out and
-    /// reported then.
-    pub required: bool,
-    /// How the file shows the value when it is read.
-    pub shown: Shown,
-}
-
-/// How the kernel shows a value that it accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
-    /// As it was written.
-    Same,
-    /// A number of bytes, rounded down to whole pages; a huge one as `max`.
-    Bytes,
-    /// A list of numbers and ranges, in the kernel's own spelling.
-    List,
-    /// In a form that only the controller knows.
-    Otherwise,
-}
-
-impl Limit {
-    /// A limit for `file`; the controller is the name's first part.
-    pub fn new(file: &str, value: impl Into<String>, required: bool) -> Self {
-        let controller = match file.split_once('.') {
-            Some(("cgroup", _)) | None => None,
-            Some((controller, _)) => Some(controller.to_owned()),
-        };
-        let value = value.into();
-        // No limit is what there is without the controller as well.
-        let required = required && value != "max";
-        let shown = Shown::of(file, &value);
-        Self {
-            file: file.to_owned(),
-            value,
-            controller,
-            required,
-            shown,
-        }
-    }
-
-    /// Whether `read` is what the file shows after the value was accepted.
-    pub fn is_shown_as(&self, read: &str) -> bool {
-        let read = read.trim();
-        match self.shown {
-            Shown::Otherwise => true,
-            Shown::Same => read == self.value,
-            Shown::List => list(read).is_some_and(|read| Some(read) == list(&self.value)),
-            Shown::Bytes => match (self.value.parse::<u64>(), read.parse::<u64>()) {
-                // The largest page of any supported machine is 64 KiB.
-                (Ok(asked), Ok(read)) => read <= asked && asked - read < 1 << 16,
-                // More than the page counter can count is no limit.
-                (Ok(asked), Err(_)) => read == "max" && asked > (i64::MAX as u64) - (1 << 16),
-                _ => read == self.value,
-            },
-        }
-    }
-}
-
-impl Shown {
-    fn of(file: &str, value: &str) -> Self {
-        let plain = value == "max" || value.bytes().all(|b| b.is_ascii_digit());
-        match file {
-            "pids.max"
-            | "cpu.weight"
-            | "cpu.idle"
-            | "cpu.max.burst"
-            | "memory.oom.group"
-            | "cgroup.max.depth"
-            | "cgroup.max.descendants"
-                if plain =>
-            {
-                Self::Same
-            }
-            "memory.max" | "memory.high" | "memory.low" | "memory.min" | "memory.swap.max"
-            | "memory.swap.high" | "memory.zswap.max"
-                if plain =>
-            {
-                Self::Bytes
-            }
-            "cpu.max" if value.contains(' ') => Self::Same,
-            "cpuset.cpus" | "cpuset.mems" => Self::List,
-            _ => Self::Otherwise,
-        }
-    }
-}
-
-/// The ranges of a list like `0-2,5`, sorted and joined; `None` if it is none.
-fn list(text: &str) -> Option<Vec<(u32, u32)>> {
-    let mut ranges = Vec::new();
-    for part in text
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        ranges.push((first.parse::<u32>().ok()?, last.parse::<u32>().ok()?));
-    }
-    ranges.sort_unstable();
-    let mut joined: Vec<(u32, u32)> = Vec::new();
-    for (first, last) in ranges {
-        match joined.last_mut() {
-            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
-            _ => joined.push((first, last)),
-        }
-    }
-    Some(joined)
 }
 
 impl CgroupPlan {
@@ -252,16 +138,6 @@ impl fmt::Display for CgroupPlan {
         let controllers = self.controllers(false);
         if !controllers.is_empty() {
             write!(f, " with the controllers {}", controllers.join(", "))?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "set {} to {}", self.file, self.value)?;
-        if !self.required {
-            f.write_str(" (left out where the controller is missing)")?;
         }
         Ok(())
     }

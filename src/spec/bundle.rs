@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, Process, Spec};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -103,6 +103,18 @@ pub fn parse_process(bytes: &[u8], file: &Path) -> Result<(Process, Vec<String>)
         Err(_) => parse_again(bytes, file, |document, warnings| {
             repair_process(document, "", warnings);
         }),
+    }
+}
+
+/// The same for limits by themselves: an object like `linux.resources`.
+///
+/// # Errors
+///
+/// As for [`parse`].
+pub fn parse_resources(bytes: &[u8], file: &Path) -> Result<LinuxResources> {
+    match serde_json::from_slice(bytes) {
+        Ok(resources) => Ok(resources),
+        Err(_) => parse_again(bytes, file, |_, _| {}).map(|(resources, _)| resources),
     }
 }
 

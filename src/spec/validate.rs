@@ -6,7 +6,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 
 use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
@@ -97,6 +97,23 @@ pub fn validate_process(process: &Process, file: &Path) -> Result<Vec<String>> {
         file: file.to_owned(),
         problems,
     })
+}
+
+/// Checks limits by themselves, for a container whose configuration is of this
+/// `version`. `file` is where they were read from, for messages.
+///
+/// # Errors
+///
+/// [`Error::Spec`] with every contradiction found.
+pub fn validate_resources(limits: &mut LinuxResources, version: &str, file: &Path) -> Result<()> {
+    resources::drop_zero_pids(limits, version);
+    let mut findings = Findings::new(Vec::new());
+    resources::check(limits, &mut findings);
+    let checked = findings.into_result().map_err(|problems| Error::Spec {
+        file: file.to_owned(),
+        problems,
+    });
+    checked.map(drop)
 }
 
 fn check(spec: &Spec, caller: Caller, findings: &mut Findings) {

@@ -118,3 +118,51 @@ fn the_rest_as_engines_call_them() {
         assert_eq!(id, "c");
     }
 }
+
+#[test]
+fn update_as_engines_and_people_call_it() {
+    use super::super::life::update::Source;
+    let limits = |line: &str| update::UpdateArgs::from_matches(&matches(line)).map(|u| u.limits);
+    for line in [
+        "update --resources=- c",
+        "update -r - c",
+        "update --resources - c",
+    ] {
+        assert_eq!(limits(line).unwrap(), Source::StandardInput, "{line}");
+    }
+    let file = limits("update --resources=/tmp/podman1 c").unwrap();
+    assert_eq!(file, Source::File("/tmp/podman1".into()));
+    let line = "update --memory 512m --memory-swap -1 --cpu-quota=-1 --pids-limit 7 \
+                --cpuset-cpus 0-1 --blkio-weight 300 --cpu-idle 1 c";
+    let Source::Options(resources) = limits(line).unwrap() else {
+        panic!("options are no file");
+    };
+    let memory = resources.memory().unwrap();
+    assert_eq!((memory.limit(), memory.swap()), (Some(512 << 20), Some(-1)));
+    let cpu = resources.cpu().clone().unwrap();
+    assert_eq!(
+        (cpu.quota(), cpu.period(), cpu.idle()),
+        (Some(-1), None, Some(1))
+    );
+    assert_eq!(cpu.cpus().as_deref(), Some("0-1"));
+    assert_eq!(resources.pids().unwrap().limit(), 7);
+    let weight = resources.block_io().as_ref().and_then(|io| io.weight());
+    assert_eq!(weight, Some(300));
+    for wrong in [
+        "update --resources=- --memory 5 c",
+        "update --blkio-weight 70000 c",
+        "update --cpu-share -1 c",
+    ] {
+        assert!(limits(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn events_have_go_durations() {
+    let args = |line: &str| events::EventsArgs::from_matches(&matches(line));
+    let plain = args("events c").unwrap();
+    assert_eq!((plain.interval.as_secs(), plain.once), (5, false));
+    let other = args("events -interval 250ms --stats c").unwrap();
+    assert_eq!((other.interval.as_millis(), other.once), (250, true));
+    assert!(args("events --interval=0s c").is_err());
+}

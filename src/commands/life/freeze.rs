@@ -32,10 +32,10 @@ pub(crate) fn resume(root: &Path, id: &str) -> Result<()> {
     }
 }
 
-fn cgroup(record: &Record, doing: &str) -> Result<Cgroup> {
+pub(super) fn cgroup(record: &Record, doing: &str) -> Result<Cgroup> {
     Cgroup::of(record)?.ok_or_else(|| Error::Missing {
         doing: format!("{doing} the container {}", record.id),
-        missing: "it has no cgroup of its own, which the freezer works on".into(),
+        missing: "it has no cgroup of its own, where freezer and limits are".into(),
         repair: "create it where a cgroup can be made: as root, or in a delegated cgroup \
                  (systemd-run --user --scope -p Delegate=yes)"
             .into(),

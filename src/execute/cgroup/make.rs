@@ -8,9 +8,9 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use syscalls::Sysno;
 
-use super::{Cgroup, remove_at};
-use crate::error::{Check, Error, Failure, Result};
-use crate::plan::cgroup::{CgroupPlan, Limit};
+use super::{Cgroup, limits, remove_at};
+use crate::error::{Error, Result};
+use crate::plan::cgroup::CgroupPlan;
 use crate::plan::devices::DeviceFilter;
 use crate::sys::bpf;
 
@@ -49,12 +49,7 @@ impl Drop for Undo<'_> {
 /// [`Error::System`] with the file, value and error number; [`Error::Missing`]
 /// for a controller that is not available. Nothing is left behind then.
 pub fn make(plan: &CgroupPlan) -> Result<Made> {
-    let mount = open(
-        &plan.mount,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|e| Error::nix("open", plan.mount.display(), Sysno::openat, e))?;
+    let mount = open_mount(plan)?;
     let below = plan.path.strip_prefix(&plan.mount).unwrap_or(&plan.path);
     let mut undo = Undo {
         mount: &mount,
@@ -85,7 +80,11 @@ pub fn make(plan: &CgroupPlan) -> Result<Made> {
                     "{limit}: the controller {controller} is not available"
                 ));
             }
-            _ => set(&cgroup, limit)?,
+            _ => {
+                limits::refuse_above_parents(&mount, plan, below, limit)?;
+                limits::refuse_below_usage(&cgroup, limit)?;
+                limits::set(&cgroup, limit)?;
+            }
         }
     }
     if let Some(devices) = &plan.devices {
@@ -93,6 +92,12 @@ pub fn make(plan: &CgroupPlan) -> Result<Made> {
     }
     undo.made.clear();
     Ok(Made { cgroup, left_out })
+}
+
+pub(super) fn open_mount(plan: &CgroupPlan) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(&plan.mount, flags, Mode::empty())
+        .map_err(|e| Error::nix("open", plan.mount.display(), Sysno::openat, e))
 }
 
 /// Attaches the device filter, before any process is in the cgroup. The cgroup
@@ -138,7 +143,7 @@ fn make_levels(undo: &mut Undo<'_>, plan: &CgroupPlan, below: &Path) -> Result<(
     Ok(())
 }
 
-fn open_level(mount: &OwnedFd, below: &Path, plan: &CgroupPlan) -> Result<Cgroup> {
+pub(super) fn open_level(mount: &OwnedFd, below: &Path, plan: &CgroupPlan) -> Result<Cgroup> {
     let path = plan.mount.join(below);
     let below = if below.as_os_str().is_empty() {
         Path::new(".")
@@ -181,7 +186,7 @@ fn refuse_used(cgroup: &Cgroup) -> Result<()> {
 }
 
 /// The controllers that a cgroup has files for.
-fn available(cgroup: &Cgroup) -> Result<Vec<String>> {
+pub(super) fn available(cgroup: &Cgroup) -> Result<Vec<String>> {
     words(cgroup, "cgroup.controllers")
 }
 
@@ -195,7 +200,7 @@ fn words(cgroup: &Cgroup, file: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-fn missing<'w>(wanted: &[&'w str], present: &[String]) -> Vec<&'w str> {
+pub(super) fn missing<'w>(wanted: &[&'w str], present: &[String]) -> Vec<&'w str> {
     wanted
         .iter()
         .copied()
@@ -208,7 +213,12 @@ fn missing<'w>(wanted: &[&'w str], present: &[String]) -> Vec<&'w str> {
 ///
 /// A controller that a level does not have is skipped here: whether that is an
 /// error depends on the limits that need it.
-fn enable(mount: &OwnedFd, plan: &CgroupPlan, below: &Path, wanted: &[&str]) -> Result<()> {
+pub(super) fn enable(
+    mount: &OwnedFd,
+    plan: &CgroupPlan,
+    below: &Path,
+    wanted: &[&str],
+) -> Result<()> {
     let parent = below.parent().unwrap_or(Path::new(""));
     let required = plan.controllers(true);
     let mut level = PathBuf::new();
@@ -271,7 +281,7 @@ fn refused(cgroup: &Cgroup, controller: &str, errno: Errno) -> Error {
 
 /// The error for a limit whose controller the container's cgroup does not have:
 /// says at which level it is lost, for the repair is different there.
-fn lacking(plan: &CgroupPlan, mount: &OwnedFd, below: &Path, controller: &str) -> Error {
+pub(super) fn lacking(plan: &CgroupPlan, mount: &OwnedFd, below: &Path, controller: &str) -> Error {
     let asking: Vec<&str> = plan
         .limits
         .iter()
@@ -311,47 +321,5 @@ fn lacking(plan: &CgroupPlan, mount: &OwnedFd, below: &Path, controller: &str) -
                  Delegate={controller} in the systemd unit"
             )
         },
-    }
-}
-
-/// Writes one limit and reads it back: a value that the kernel changed or
-/// dropped is not the limit that was asked for.
-fn set(cgroup: &Cgroup, limit: &Limit) -> Result<()> {
-    let file = limit.file.as_str();
-    match cgroup.write(file, &limit.value) {
-        Ok(()) => {}
-        // No swap accounting in this kernel: "none" and "as much as there is"
-        // are what the container gets anyway.
-        Err(Errno::ENOENT)
-            if file == "memory.swap.max" && matches!(limit.value.as_str(), "0" | "max") =>
-        {
-            return Ok(());
-        }
-        Err(errno) => {
-            return Err(cgroup.failed(
-                &format!("write {} to", limit.value),
-                file,
-                Sysno::write,
-                errno,
-            ));
-        }
-    }
-    let read = cgroup
-        .read(file)
-        .map_err(|e| cgroup.failed("read back", file, Sysno::read, e));
-    // Some files can only be written.
-    match read {
-        Err(_) if limit.shown == crate::plan::cgroup::Shown::Otherwise => Ok(()),
-        Err(error) => Err(error),
-        Ok(read) if limit.is_shown_as(&read) => Ok(()),
-        Ok(read) => Err(Error::system(
-            format!("write {} to", limit.value),
-            format!(
-                "{} (which then reads {:?})",
-                cgroup.path().join(file).display(),
-                read.trim()
-            ),
-            Failure::check(Check::ReadBackDiffers),
-        )),
     }
 }

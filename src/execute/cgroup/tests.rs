@@ -269,3 +269,24 @@ fn the_kernel_takes_what_the_plan_says() {
         assert_eq!(left_out, !available, "{limit}: {:?}", made.left_out);
     }
 }
+
+#[test]
+fn a_limit_above_that_of_a_level_above_is_refused() {
+    let Some(ground) = Ground::new("above") else {
+        return;
+    };
+    let Some(limit) = ground.some_limit() else {
+        return;
+    };
+    make(&ground.plan("parent", vec![limit.clone()])).unwrap();
+    // Twice the limit and more.
+    let more = Limit::new(&limit.file, format!("{}0", limit.value), true);
+    let text = make(&ground.plan("parent/leaf", vec![more]))
+        .unwrap_err()
+        .to_string();
+    let file = ground.path.join("parent").join(&limit.file);
+    let expected = format!("{} is {}", file.display(), limit.value);
+    assert!(text.contains(&expected), "{text}");
+    assert!(!ground.path.join("parent/leaf").exists());
+    make(&ground.plan("parent/leaf", vec![limit])).unwrap();
+}

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
+use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources};
 
 use super::Limit;
+use super::limit::list;
 use crate::error::Problem;
 
 const AT: &str = "/linux/resources";
@@ -44,12 +45,8 @@ impl Found {
                 self.set(&format!("hugetlb.{size}.max"), value);
             }
         }
-        if resources
-            .rdma()
-            .as_ref()
-            .is_some_and(|limits| !limits.is_empty())
-        {
-            self.not_built("rdma", "rdma.max");
+        if let Some(rdma) = resources.rdma() {
+            self.rdma(rdma);
         }
         // Last, as the specification has it: what is said here in the kernel's
         // own words overrides what the fields above were converted to.
@@ -58,23 +55,17 @@ impl Found {
         }
     }
 
-    fn set(&mut self, file: &str, value: impl Into<String>) {
+    pub(super) fn set(&mut self, file: &str, value: impl Into<String>) {
         self.limits.push(Limit::new(file, value, true));
     }
 
-    fn problem(&mut self, field: &str, problem: impl Into<String>) {
+    pub(super) fn problem(&mut self, field: &str, problem: impl Into<String>) {
         self.problems
             .push(Problem::new(format!("{AT}/{field}"), problem));
     }
 
-    fn v1_only(&mut self, field: &str, instead: &str) {
+    pub(super) fn v1_only(&mut self, field: &str, instead: &str) {
         self.problem(field, format!("exists in cgroup v1 only; {instead}"));
-    }
-
-    fn not_built(&mut self, field: &str, file: &str) {
-        let text =
-            format!("capsid does not convert it; write {file} under linux.resources.unified");
-        self.problem(field, text);
     }
 
     /// A number where -1 means "no limit"; `None` and a [`Problem`] below that.
@@ -122,6 +113,9 @@ impl Found {
         {
             self.set("memory.low", value);
         }
+        if memory.check_before_update() == Some(true) {
+            self.check_usage();
+        }
         #[allow(deprecated, reason = "the fields are still in bundles")]
         let kernel = [
             ("kernel", memory.kernel()),
@@ -145,6 +139,17 @@ impl Found {
         }
         if memory.use_hierarchy() == Some(false) {
             self.v1_only("memory/useHierarchy", "cgroup v2 is always hierarchical");
+        }
+    }
+
+    /// The kernel takes a limit below what is in use, and kills until it holds.
+    fn check_usage(&mut self) {
+        for limit in &mut self.limits {
+            limit.usage = match limit.file.as_str() {
+                "memory.max" => Some("memory.current"),
+                "memory.swap.max" => Some("memory.swap.current"),
+                _ => continue,
+            };
         }
     }
 
@@ -222,39 +227,11 @@ impl Found {
         ] {
             match value.as_deref() {
                 None | Some("") => {}
-                Some(value) if super::list(value).is_none() => {
+                Some(value) if list(value).is_none() => {
                     self.problem(field, format!("{value:?} is not a list like 0-2,5"));
                 }
                 Some(value) => self.set(file, value),
             }
-        }
-    }
-
-    fn block_io(&mut self, block_io: &LinuxBlockIo) {
-        let throttled = [
-            block_io.throttle_read_bps_device(),
-            block_io.throttle_write_bps_device(),
-            block_io.throttle_read_iops_device(),
-            block_io.throttle_write_iops_device(),
-        ];
-        if throttled
-            .iter()
-            .any(|devices| devices.as_ref().is_some_and(|d| !d.is_empty()))
-        {
-            self.not_built("blockIO", "io.max");
-        }
-        let weighted = block_io
-            .weight_device()
-            .as_ref()
-            .is_some_and(|d| !d.is_empty());
-        if weighted || block_io.weight().unwrap_or(0) != 0 {
-            self.not_built("blockIO/weight", "io.weight");
-        }
-        if block_io.leaf_weight().unwrap_or(0) != 0 {
-            self.v1_only(
-                "blockIO/leafWeight",
-                "processes and child groups do not compete in v2",
-            );
         }
     }
 

@@ -199,13 +199,11 @@ fn what_v2_lacks_is_a_problem() {
             r#"{"network":{"priorities":[{"name":"lo","priority":1}]}}"#,
             "network/priorities",
         ),
-        (r#"{"blockIO":{"weight":100}}"#, "blockIO/weight"),
         (r#"{"blockIO":{"leafWeight":100}}"#, "blockIO/leafWeight"),
         (
-            r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1}]}}"#,
-            "blockIO",
+            r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"leafWeight":100}]}}"#,
+            "blockIO/weightDevice/0/leafWeight",
         ),
-        (r#"{"rdma":{"mlx5_0":{"hcaHandles":1}}}"#, "rdma"),
     ] {
         assert_eq!(
             problems(resources),
@@ -295,8 +293,7 @@ fn unified_comes_last_and_line_by_line() {
 
 #[test]
 fn all_problems_are_reported_at_once() {
-    let all =
-        r#"{"memory":{"swappiness":1,"limit":-5},"cpu":{"realtimePeriod":1},"rdma":{"a":{}}}"#;
+    let all = r#"{"memory":{"swappiness":1,"limit":-5},"cpu":{"realtimePeriod":1},"blockIO":{"weight":9}}"#;
     let problems = plan_of(Some("/"), all).unwrap_err();
     assert_eq!(problems.len(), 5, "{problems:?}");
 }
@@ -378,4 +375,100 @@ fn huge_pages_are_limited_with_what_is_reserved() {
         found,
         ["hugetlb.2MB.rsvd.max=4194304", "hugetlb.2MB.max=4194304"]
     );
+}
+
+#[test]
+fn weights_go_to_the_scheduler_or_to_the_cost_model() {
+    let planned = |resources: &str| {
+        let limits = plan_of(None, resources).unwrap().limits;
+        let limits = limits.into_iter().map(|limit| {
+            let instead = limit.instead.unwrap();
+            [
+                limit.file + "=" + &limit.value,
+                instead.file + "=" + &instead.value,
+            ]
+        });
+        limits.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        planned(r#"{"blockIO":{"weight":100}}"#),
+        [["io.bfq.weight=100", "io.weight=910"]]
+    );
+    assert_eq!(
+        planned(r#"{"blockIO":{"weightDevice":[{"major":8,"minor":16,"weight":1000}]}}"#),
+        [["io.bfq.weight=8:16 1000", "io.weight=8:16 10000"]]
+    );
+    assert_eq!(io::io_weight(10), 1);
+    assert_eq!(io::io_weight(500), 4950);
+    assert!(limits(r#"{"blockIO":{"weight":0}}"#).is_empty());
+    for wrong in [9, 1001] {
+        let resources = format!(r#"{{"blockIO":{{"weight":{wrong}}}}}"#);
+        assert_eq!(problems(&resources), ["/linux/resources/blockIO/weight"]);
+    }
+}
+
+#[test]
+fn throttles_and_rdma_become_lines() {
+    let resources = r#"{"blockIO":{
+        "throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1048576}],
+        "throttleWriteBpsDevice":[{"major":8,"minor":0,"rate":2}],
+        "throttleReadIOPSDevice":[{"major":8,"minor":16,"rate":3}],
+        "throttleWriteIOPSDevice":[{"major":8,"minor":16,"rate":0}]},
+        "rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000},"mlx4_0":{"hcaObjects":1},"a":{}}}"#;
+    assert_eq!(
+        limits(resources),
+        [
+            "io.max=8:0 rbps=1048576",
+            "io.max=8:0 wbps=2",
+            "io.max=8:16 riops=3",
+            "io.max=8:16 wiops=max",
+            "rdma.max=mlx4_0 hca_object=1",
+            "rdma.max=mlx5_1 hca_handle=3 hca_object=10000",
+        ]
+    );
+    assert_eq!(
+        plan_of(None, resources).unwrap().controllers(true),
+        ["io", "rdma"]
+    );
+}
+
+#[test]
+fn usage_is_looked_at_only_where_it_was_asked_for() {
+    let usage = |check: bool| {
+        let memory = format!(
+            r#"{{"memory":{{"limit":100,"swap":150,"reservation":5,"checkBeforeUpdate":{check}}}}}"#
+        );
+        let limits = plan_of(None, &memory).unwrap().limits;
+        limits.iter().map(|limit| limit.usage).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        usage(true),
+        [Some("memory.swap.current"), Some("memory.current"), None]
+    );
+    assert_eq!(usage(false), [None, None, None]);
+}
+
+#[test]
+fn one_line_of_many_is_recognized() {
+    let shown =
+        |file: &str, value: &str, read: &str| Limit::new(file, value, true).is_shown_as(read);
+    let read = "8:0 rbps=1 wbps=max riops=3 wiops=max\n8:16 rbps=2 wbps=2 riops=2 wiops=2\n";
+    assert!(shown("io.max", "8:0 rbps=1", read));
+    assert!(shown("io.max", "8:0 riops=3 rbps=1", read));
+    assert!(!shown("io.max", "8:0 rbps=2", read));
+    assert!(!shown("io.max", "8:1 rbps=2", read));
+    // Nothing left to limit: the kernel shows no line.
+    assert!(shown("io.max", "8:32 wiops=max", read));
+    assert!(shown("io.weight", "910", "default 910\n8:0 50\n"));
+    assert!(!shown("io.weight", "910", "default 100\n8:0 910\n"));
+    assert!(shown("io.bfq.weight", "8:0 50", "default 910\n8:0 50\n"));
+    assert!(shown(
+        "rdma.max",
+        "mlx5_0 hca_object=2",
+        "mlx5_0 hca_handle=max hca_object=2\n"
+    ));
+    assert!(shown("misc.max", "sev 5", "sev 5\nsev_es max\n"));
+    assert!(shown("hugetlb.2MB.max", "3000000", "2097152\n"));
+    assert!(!shown("hugetlb.2MB.max", "5000000", "2097152\n"));
+    assert!(shown("hugetlb.1GB.rsvd.max", "max", "max\n"));
 }

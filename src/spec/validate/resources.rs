@@ -1,34 +1,31 @@
 //! Cgroup limits: values no kernel takes, and names that become file names.
 
-use oci_spec::runtime::{LinuxDeviceType, LinuxResources, Spec};
+use oci_spec::runtime::{LinuxDeviceType, LinuxPids, LinuxResources, Spec};
 
 use super::findings::Findings;
 use crate::error::escape;
 
+/// Takes such a limit out of a configuration: see [`drop_zero_pids`].
+pub(super) fn read_zero_pids(spec: &mut Spec) {
+    let version = spec.version().clone();
+    if let Some(linux) = spec.linux_mut()
+        && let Some(mut resources) = linux.resources().clone()
+    {
+        drop_zero_pids(&mut resources, &version);
+        linux.set_resources(Some(resources));
+    }
+}
+
 /// Before version 1.3 a limit of 0 could not be told from none, and engines
 /// write it for "no limit" (podman: `--pids-limit=-1`). From 1.3 on it is a 0.
-pub(super) fn read_zero_pids(spec: &mut Spec) {
-    let minor = spec
-        .version()
+pub(super) fn drop_zero_pids(resources: &mut LinuxResources, version: &str) {
+    let minor = version
         .split('.')
         .nth(1)
         .and_then(|minor| minor.parse().ok());
-    if minor.is_none_or(|minor: u32| minor >= 3) {
-        return;
-    }
-    let Some(linux) = spec.linux_mut() else {
-        return;
-    };
-    let Some(mut resources) = linux.resources().clone() else {
-        return;
-    };
-    if resources
-        .pids()
-        .as_ref()
-        .is_some_and(|pids| pids.limit() == 0)
-    {
+    let limit = resources.pids().as_ref().map(LinuxPids::limit);
+    if limit == Some(0) && minor.is_some_and(|minor: u32| minor < 3) {
         resources.set_pids(None);
-        linux.set_resources(Some(resources));
     }
 }
 
