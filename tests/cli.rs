@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const COMMANDS: &[&str] = &[
     "create", "start", "run", "exec", "state", "list", "ps", "kill", "pause", "resume", "delete",
-    "spec", "explain", "features", "seccomp",
+    "spec", "explain", "doctor", "features", "seccomp",
 ];
 
 /// How an invocation ended.

@@ -10,8 +10,8 @@ use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
 use super::{
-    create, delete, exec, explain, features, kill, list, options, pause, ps, resume, root, run,
-    seccomp, spec, start, state,
+    create, delete, doctor, exec, explain, features, kill, list, options, pause, ps, resume, root,
+    run, seccomp, spec, start, state,
 };
 use crate::error::{Error, Result};
 use crate::log;
@@ -43,6 +43,7 @@ const COMMANDS: &[(&str, Definition)] = &[
     ("delete", delete::command),
     ("spec", spec::command),
     ("explain", explain::command),
+    ("doctor", doctor::command),
     ("features", features::command),
     ("seccomp", seccomp::command),
 ];
@@ -51,7 +52,7 @@ const COMMANDS: &[(&str, Definition)] = &[
 const OPTIONS_FIRST: &[&str] = &["exec", "kill", "ps"];
 
 /// Commands that have no use for the state root, and must work where there can be none.
-const STATELESS: &[&str] = &["spec", "features", "explain", "seccomp"];
+const STATELESS: &[&str] = &["spec", "features", "explain", "doctor", "seccomp"];
 
 /// One line per command that does something.
 fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
@@ -69,6 +70,7 @@ fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
         "delete" => delete::run(global, matches),
         "spec" => spec::run(global, matches),
         "explain" => explain::run(global, matches),
+        "doctor" => doctor::run(global, matches),
         "features" => features::run(global, matches),
         "seccomp" => seccomp::run(global, matches),
         _ => Err(unknown_command(global.called_as, name)),

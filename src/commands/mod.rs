@@ -13,6 +13,7 @@ mod announce;
 mod create;
 mod creation;
 mod delete;
+mod doctor;
 mod exec;
 mod explain;
 mod features;
