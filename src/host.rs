@@ -140,6 +140,15 @@ fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
         .collect()
 }
 
+/// The caller's hard `RLIMIT_NPROC`; `None` without a limit, or where procfs is hidden.
+pub fn process_limit() -> Option<u64> {
+    let limits = read("/proc/self/limits");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max processes"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// The sysctls that decide who may make user namespaces; not every kernel has all.
 pub const USER_NAMESPACE_SETTINGS: [&str; 3] = [
     "user.max_user_namespaces",

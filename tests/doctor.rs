@@ -33,9 +33,14 @@ impl Place {
     /// Runs a shell script in a mount namespace of its own; `$D` is this
     /// directory and `$N` what goes before a command of an ordinary user.
     fn shell(&self, script: &str) -> Report {
+        Report::of(&mut self.command(script))
+    }
+
+    fn command(&self, script: &str) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-euc", script]);
-        Report::of(command.env("D", &self.0).env("N", NOBODY))
+        command.env("D", &self.0).env("N", NOBODY);
+        command
     }
 }
 
@@ -373,4 +378,74 @@ fn a_state_directory_that_cannot_be_used_is_missing() {
          mount -t tmpfs -o mode=755 none /tmp; exec $N /run/copy doctor --json",
     );
     own.says("state directory", "missing", &["XDG_RUNTIME_DIR", "--root"]);
+}
+
+/// The example's bundle with a limit of processes and a script, below `$D`.
+fn bundle(place: &Place, script: &str) {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hello");
+    let copy = Command::new("cp")
+        .args(["-a", example])
+        .arg(place.0.join("bundle"))
+        .status();
+    assert!(copy.unwrap().success());
+    let file = place.0.join("bundle/config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config["process"]["args"] = serde_json::json!(["/bin/sh", "-c", script]);
+    config["linux"]["resources"] =
+        serde_json::json!({"pids": {"limit": 7}, "cpu": {"shares": 512}});
+    fs::write(&file, config.to_string()).unwrap();
+}
+
+fn output(place: &Place, script: &str) -> (i32, String, String) {
+    let output = place.command(script).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code().unwrap(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn best_effort_says_what_is_lost_and_still_stops_a_fork_bomb() {
+    if !is_root("best_effort_says_what_is_lost_and_still_stops_a_fork_bomb") {
+        return;
+    }
+    let place = Place::new("best-effort");
+    // Each line is one more process; the shell ends at the first that cannot be.
+    bundle(
+        &place,
+        "i=0; while [ $i -lt 30 ]; do sleep 20 & i=$((i+1)); echo $i; done",
+    );
+    fs::create_dir(place.0.join("state")).unwrap();
+    fs::set_permissions(place.0.join("state"), fs::Permissions::from_mode(0o777)).unwrap();
+    let gone = "umount -R -l /sys/fs/cgroup; ";
+    let capsid = "exec $N $D/capsid --root $D/state";
+    let (code, _, refused) = output(
+        &place,
+        &format!("{gone}{capsid} run --bundle $D/bundle box"),
+    );
+    assert_eq!(code, 1);
+    assert!(
+        refused.contains("no cgroup2 file system is mounted"),
+        "{refused}"
+    );
+    let explain = format!("{gone}{capsid} --cgroups=best-effort explain $D/bundle");
+    let (code, plan, said) = output(&place, &explain);
+    assert_eq!(code, 0, "{said}");
+    for line in [
+        "cgroup: no cgroup of its own: no cgroup2 file system is mounted\n",
+        "warning: not in force: pids.max 7, cpu.weight ",
+        "warning: in place of pids.max 7: RLIMIT_NPROC 7",
+        "set RLIMIT_NPROC to 7:7\n",
+    ] {
+        assert!(plan.contains(line), "no {line:?} in {plan}");
+    }
+    let run = format!("{gone}{capsid} --cgroups=best-effort run --bundle $D/bundle box");
+    let (code, counted, said) = output(&place, &run);
+    // The shell is one of the seven.
+    assert_eq!(counted.lines().last(), Some("6"), "{counted}{said}");
+    assert_ne!(code, 0);
+    assert!(said.contains("fork"), "{said}");
+    fs::remove_dir(place.0.join("state")).unwrap();
 }

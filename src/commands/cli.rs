@@ -94,6 +94,8 @@ pub(crate) struct Global {
     pub(crate) systemd_cgroup: bool,
     /// Whether missing rights to cgroups are ignored; `None` means to find out.
     pub(crate) rootless: Option<bool>,
+    /// Go on without the limits that cannot be had here, with a warning.
+    pub(crate) best_effort: bool,
     /// `capsid`, or `runc` for callers that expect that name in messages.
     pub(crate) called_as: &'static str,
 }
@@ -330,6 +332,8 @@ impl Global {
             debug: options::is_on(matches, "debug"),
             systemd_cgroup: options::is_on(matches, "systemd-cgroup"),
             rootless,
+            best_effort: options::given(matches, "cgroups")
+                .is_some_and(|word| word == "best-effort"),
             called_as,
         })
     }
@@ -348,6 +352,11 @@ fn top(called_as: &'static str) -> Command {
         .arg(options::switch("debug", "Say what is being done"))
         .arg(options::switch("systemd-cgroup", "Let systemd manage cgroups (cgroupsPath is slice:prefix:name)"))
         .arg(options::text("rootless", "BOOL", "Go on without rights to cgroups: true, false or auto"))
+        .arg(
+            options::text("cgroups", "POLICY", "Whether a limit that cannot be had is an error (required, the default)\nor a warning (best-effort)")
+                .value_parser(["required", "best-effort", ""])
+                .hide_possible_values(true),
+        )
         .arg(
             Arg::new("version")
                 .short('v')

@@ -124,7 +124,7 @@ mod tests {
             status: *status,
             found: "found".into(),
             means: "means".into(),
-            repair: Some("repair".into()),
+            repair: (*status != Status::Ok).then(|| "repair".into()),
         };
         Report {
             ready: statuses.iter().all(|status| *status != Status::Missing),

@@ -10,6 +10,7 @@ mod options;
 mod root;
 
 mod announce;
+mod best_effort;
 mod create;
 mod creation;
 mod delete;

@@ -14,6 +14,7 @@ use crate::error::{Error, Problem, Result, errno_text};
 use crate::host::cgroup::{Access, CgroupFacts};
 
 mod resources;
+mod waive;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]

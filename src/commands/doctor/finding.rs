@@ -126,9 +126,16 @@ mod tests {
     #[test]
     fn hints_of_errors_become_repairs() {
         let line = Finding::ok("kernel", "procfs", "", "");
-        let known = Error::system("mount", "proc", Failure::of(Sysno::fsmount, libc::EPERM));
+        let known = Error::system(
+            "mount proc on",
+            "/proc",
+            Failure::of(Sysno::fsmount, libc::EPERM),
+        );
         let line = line.fails(Status::Missing, known, "none", "other");
-        assert!(line.found.starts_with("mount proc: fsmount: "), "{line:?}");
+        assert!(
+            line.found.starts_with("mount proc on /proc: fsmount: "),
+            "{line:?}"
+        );
         let repair = line.repair.clone().unwrap();
         assert!(repair.contains("procfs"), "{line:?}");
         let unknown = Error::system("call", "it", Failure::of(Sysno::openat2, libc::ENOSYS));
