@@ -1,8 +1,12 @@
 //! Facts about this machine and the caller, read once, as plain data.
 
 pub mod cgroup;
+pub mod controllers;
+pub mod id_programs;
+pub mod kernel;
 pub mod mountinfo;
 pub mod program;
+pub mod trial;
 
 use std::fs;
 
@@ -41,15 +45,25 @@ pub struct Subordinate {
 impl Subordinate {
     /// What keeps the caller from mapping more than its own ids, and the command
     /// that repairs it; `None` when nothing does.
-    pub fn missing(&self) -> Option<&'static str> {
-        if self.users.is_empty() || self.groups.is_empty() {
-            return Some(
-                "no range in /etc/subuid and /etc/subgid; as root: \
-                 usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
-            );
-        }
-        let helpers = "newuidmap and newgidmap are not installed; as root: apt install uidmap";
-        (!self.helpers).then_some(helpers)
+    pub fn missing(&self) -> Option<(&'static str, &'static str)> {
+        self.missing_ranges().or_else(|| self.missing_programs())
+    }
+
+    /// The same for the ranges alone.
+    pub fn missing_ranges(&self) -> Option<(&'static str, &'static str)> {
+        let missing = self.users.is_empty() || self.groups.is_empty();
+        missing.then_some((
+            "no range in /etc/subuid and /etc/subgid",
+            "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+        ))
+    }
+
+    /// The same for the programs alone.
+    pub fn missing_programs(&self) -> Option<(&'static str, &'static str)> {
+        (!self.helpers).then_some((
+            "newuidmap and newgidmap are not installed",
+            "as root: apt install uidmap",
+        ))
     }
 }
 
@@ -90,15 +104,12 @@ fn initial_map(text: &str) -> bool {
 
 fn subordinate(uid: u32) -> Subordinate {
     let name = user_name(&read("/etc/passwd"), uid);
-    let installed = |program: &str| {
-        ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"]
-            .iter()
-            .any(|directory| fs::metadata(format!("{directory}/{program}")).is_ok())
-    };
     Subordinate {
         users: ranges(&read("/etc/subuid"), uid, name.as_deref()),
         groups: ranges(&read("/etc/subgid"), uid, name.as_deref()),
-        helpers: installed("newuidmap") && installed("newgidmap"),
+        helpers: id_programs::NAMES
+            .iter()
+            .all(|name| id_programs::find(name).is_some()),
     }
 }
 
@@ -129,16 +140,39 @@ fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
         .collect()
 }
 
+/// The caller's hard `RLIMIT_NPROC`; `None` without a limit, or where procfs is hidden.
+pub fn process_limit() -> Option<u64> {
+    let limits = read("/proc/self/limits");
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max processes"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The sysctls that decide who may make user namespaces; not every kernel has all.
+pub const USER_NAMESPACE_SETTINGS: [&str; 3] = [
+    "user.max_user_namespaces",
+    "kernel.unprivileged_userns_clone",
+    APPARMOR_SETTING,
+];
+
+const APPARMOR_SETTING: &str = "kernel.apparmor_restrict_unprivileged_userns";
+
+/// The number that a sysctl has; `None` where this kernel does not have it, or it is hidden.
+pub fn setting(name: &str) -> Option<u64> {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    read(&path).trim().parse().ok()
+}
+
 /// Why an unprivileged caller cannot make a user namespace: what is missing and the repair.
 pub fn user_namespace_obstacle() -> (String, String) {
-    let number = |path: &str| read(path).trim().parse::<u64>().ok();
-    if number("/proc/sys/user/max_user_namespaces") == Some(0) {
+    if setting("user.max_user_namespaces") == Some(0) {
         return (
             "user namespaces are switched off (user.max_user_namespaces is 0)".into(),
             "as root: sysctl user.max_user_namespaces=15000".into(),
         );
     }
-    if number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+    if setting("kernel.unprivileged_userns_clone") == Some(0) {
         return (
             "user namespaces are for root only (kernel.unprivileged_userns_clone is 0)".into(),
             "as root: sysctl kernel.unprivileged_userns_clone=1".into(),
@@ -155,11 +189,10 @@ pub fn user_namespace_obstacle() -> (String, String) {
 
 /// Ubuntu's restriction: the namespace is made, and has no privileges inside.
 pub fn apparmor_restriction() -> Option<(String, String)> {
-    let restricted = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
     let missing = "AppArmor lets only programs with a profile use user namespaces";
     let repair = "as root: give capsid a profile with `userns,` in /etc/apparmor.d/capsid and load it with \
                   apparmor_parser -r /etc/apparmor.d/capsid (the README shows it)";
-    (restricted.trim() == "1").then(|| (missing.into(), repair.into()))
+    (setting(APPARMOR_SETTING) == Some(1)).then(|| (missing.into(), repair.into()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const COMMANDS: &[&str] = &[
     "create", "start", "run", "exec", "state", "list", "ps", "kill", "pause", "resume", "update",
-    "events", "delete", "spec", "explain", "features", "seccomp",
+    "events", "delete", "spec", "explain", "doctor", "features", "seccomp",
 ];
 
 /// How an invocation ended.

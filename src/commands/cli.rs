@@ -10,8 +10,8 @@ use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
 use super::{
-    create, delete, events, exec, explain, features, kill, list, options, pause, ps, resume, root,
-    run, seccomp, spec, start, state, update,
+    create, delete, doctor, events, exec, explain, features, kill, list, options, pause, ps,
+    resume, root, run, seccomp, spec, start, state, update,
 };
 use crate::error::{Error, Result};
 use crate::log;
@@ -45,6 +45,7 @@ const COMMANDS: &[(&str, Definition)] = &[
     ("delete", delete::command),
     ("spec", spec::command),
     ("explain", explain::command),
+    ("doctor", doctor::command),
     ("features", features::command),
     ("seccomp", seccomp::command),
 ];
@@ -53,7 +54,7 @@ const COMMANDS: &[(&str, Definition)] = &[
 const OPTIONS_FIRST: &[&str] = &["exec", "kill", "ps"];
 
 /// Commands that have no use for the state root, and must work where there can be none.
-const STATELESS: &[&str] = &["spec", "features", "explain", "seccomp"];
+const STATELESS: &[&str] = &["spec", "features", "explain", "doctor", "seccomp"];
 
 /// One line per command that does something.
 fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
@@ -73,6 +74,7 @@ fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
         "delete" => delete::run(global, matches),
         "spec" => spec::run(global, matches),
         "explain" => explain::run(global, matches),
+        "doctor" => doctor::run(global, matches),
         "features" => features::run(global, matches),
         "seccomp" => seccomp::run(global, matches),
         _ => Err(unknown_command(global.called_as, name)),
@@ -96,6 +98,8 @@ pub(crate) struct Global {
     pub(crate) systemd_cgroup: bool,
     /// Whether missing rights to cgroups are ignored; `None` means to find out.
     pub(crate) rootless: Option<bool>,
+    /// Go on without the limits that cannot be had here, with a warning.
+    pub(crate) best_effort: bool,
     /// `capsid`, or `runc` for callers that expect that name in messages.
     pub(crate) called_as: &'static str,
 }
@@ -332,6 +336,8 @@ impl Global {
             debug: options::is_on(matches, "debug"),
             systemd_cgroup: options::is_on(matches, "systemd-cgroup"),
             rootless,
+            best_effort: options::given(matches, "cgroups")
+                .is_some_and(|word| word == "best-effort"),
             called_as,
         })
     }
@@ -350,6 +356,11 @@ fn top(called_as: &'static str) -> Command {
         .arg(options::switch("debug", "Say what is being done"))
         .arg(options::switch("systemd-cgroup", "Let systemd manage cgroups (cgroupsPath is slice:prefix:name)"))
         .arg(options::text("rootless", "BOOL", "Go on without rights to cgroups: true, false or auto"))
+        .arg(
+            options::text("cgroups", "POLICY", "Whether a limit that cannot be had is an error (required, the default)\nor a warning (best-effort)")
+                .value_parser(["required", "best-effort", ""])
+                .hide_possible_values(true),
+        )
         .arg(
             Arg::new("version")
                 .short('v')

@@ -205,7 +205,9 @@ impl Creation<'_> {
                 // Whoever finds this record knows which cgroup to remove,
                 // however this process ends (runc#3591).
                 self.slot.container().save(&self.record)?;
-                Some(cgroup::make(cgroup)?)
+                let made = cgroup::make(cgroup)?;
+                made.left_out.iter().for_each(log::warning);
+                Some(made)
             }
             None => None,
         };

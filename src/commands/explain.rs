@@ -43,6 +43,10 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     for warning in prepared.hardened.warnings.iter().chain(&warnings) {
         text += &format!("warning: {warning}\n");
     }
+    text += &format!("cgroup: {}\n", prepared.choice.reason);
+    for lost in &prepared.choice.lost {
+        text += &format!("warning: {lost}\n");
+    }
     print(&format!("{text}{plan}"))
 }
 

@@ -10,9 +10,11 @@ mod options;
 mod root;
 
 mod announce;
+mod best_effort;
 mod create;
 mod creation;
 mod delete;
+mod doctor;
 mod events;
 mod exec;
 mod explain;

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+use super::best_effort::{self, Choice};
 use super::cli::Global;
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::host::Facts;
-use crate::host::cgroup::CgroupFacts;
+use crate::host::cgroup::{Access, CgroupFacts};
 use crate::host::mountinfo;
 use crate::log;
 use crate::plan::Plan;
@@ -24,6 +25,8 @@ pub(super) struct Prepared {
     pub(super) hardened: HardenedSpec,
     pub(super) facts: Facts,
     pub(super) cgroup: Option<CgroupPlan>,
+    /// Why it has this cgroup, or none.
+    pub(super) choice: Choice,
     pub(super) rootfs: PathBuf,
     pub(super) parent_mount: Option<PathBuf>,
 }
@@ -81,7 +84,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
             privileged: facts.privileged,
         },
     )?;
-    let hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
+    let mut hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
         file: file.clone(),
         problems: vec![problem],
     })?;
@@ -95,22 +98,23 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
     // root of a child user namespace engines of ordinary users call.
     let real_root = facts.privileged && !facts.in_user_namespace;
     let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
-    let cgroup = plan_cgroup(&hardened.spec, id, &facts, must_have, &file)?;
-    let shared = hardened
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|l| l.rootfs_propagation().as_deref());
-    let shared = shared.is_some_and(|word| word.ends_with("shared"));
-    let parent_mount = if shared {
-        Some(mount_point(&rootfs)?)
-    } else {
-        None
+    let must_have = must_have && !global.best_effort;
+    let mut choice = Choice::default();
+    let wish = CgroupWish {
+        spec: &hardened.spec,
+        id,
+        must_have,
+        best_effort: global.best_effort,
+        file: &file,
     };
+    let cgroup = plan_cgroup(&wish, &facts, &mut choice)?;
+    best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
+    let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
     Ok(Prepared {
         hardened,
         facts,
         cgroup,
+        choice,
         rootfs,
         parent_mount,
     })
@@ -141,6 +145,14 @@ fn root_directory(hardened: &HardenedSpec, file: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The mount point above the root file system, where its propagation matters.
+fn shared_parent(spec: &Spec, rootfs: &Path) -> Result<Option<PathBuf>> {
+    let linux = spec.linux().as_ref();
+    let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+    let shared = word.is_some_and(|word| word.ends_with("shared"));
+    shared.then(|| mount_point(rootfs)).transpose()
+}
+
 /// The mount point that a directory is below.
 fn mount_point(path: &Path) -> Result<PathBuf> {
     let mounts = mountinfo::read()?;
@@ -150,17 +162,23 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
-fn plan_cgroup(
-    spec: &Spec,
-    id: &str,
-    facts: &Facts,
+struct CgroupWish<'a> {
+    spec: &'a Spec,
+    id: &'a str,
     must_have: bool,
-    file: &Path,
+    best_effort: bool,
+    file: &'a Path,
+}
+
+fn plan_cgroup(
+    wish: &CgroupWish<'_>,
+    facts: &Facts,
+    choice: &mut Choice,
 ) -> Result<Option<CgroupPlan>> {
-    let linux = spec.linux().as_ref();
+    let linux = wish.spec.linux().as_ref();
     let cgroups = CgroupFacts::read()?;
     let request = Request {
-        id,
+        id: wish.id,
         path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
         resources: linux.and_then(|linux| linux.resources().as_ref()),
         devices: linux
@@ -169,20 +187,50 @@ fn plan_cgroup(
         device_filter: facts.privileged && !facts.in_user_namespace,
     };
     let plan = cgroup::plan(&request, &cgroups).map_err(|problems| Error::Spec {
-        file: file.to_owned(),
+        file: wish.file.to_owned(),
         problems,
     })?;
     plan.notes.iter().for_each(log::warning);
     let access = cgroups.access(&plan.path);
+    settle(plan, &access, wish, choice)
+}
+
+/// The plan or none, with the reason.
+fn settle(
+    plan: CgroupPlan,
+    access: &Access,
+    wish: &CgroupWish<'_>,
+    choice: &mut Choice,
+) -> Result<Option<CgroupPlan>> {
     let filtered = plan.devices.is_some();
-    match plan.settle(&access, must_have)? {
-        Ok(plan) => Ok(Some(plan)),
+    let plan = if wish.best_effort {
+        plan.waived()
+    } else {
+        plan
+    };
+    match plan.clone().settle(access, wish.must_have)? {
+        Ok(plan) => {
+            let linux = wish.spec.linux().as_ref();
+            let named = linux.is_some_and(|linux| linux.cgroups_path().is_some());
+            choice.reason = match named {
+                true => "where linux.cgroupsPath says, which can be written".into(),
+                false => "beside capsid's own, which can be written".into(),
+            };
+            if wish.best_effort {
+                choice.lose_processes(&plan);
+            }
+            Ok(Some(plan))
+        }
         Err(reason) => {
             if filtered {
                 // Real root with --rootless: nothing else keeps devices away.
                 log::warning(format!("{reason}; so no device filter either"));
             } else {
-                log::debug(reason);
+                log::debug(&reason);
+            }
+            choice.reason = reason;
+            if wish.best_effort {
+                choice.lose_all(&plan);
             }
             Ok(None)
         }

@@ -5,6 +5,9 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use syscalls::Sysno;
 
 use crate::error::{Error, Result};
@@ -114,14 +117,61 @@ pub(super) fn default_prepared() -> Result<PathBuf> {
     for candidate in caller.candidates() {
         match prepare(&candidate, caller.euid) {
             Ok(()) => return Ok(candidate.path().to_owned()),
-            Err(error) => problems.push(error.to_string()),
+            Err(error) => problems.push(error),
         }
     }
-    Err(Error::Missing {
+    Err(none_usable(&problems))
+}
+
+/// The state root that would be used: the given one, or the first default that
+/// is usable as it is or could be made. Nothing is made.
+///
+/// # Errors
+/// Why none can be used, and the repair.
+pub(super) fn usable(explicit: Option<&Path>) -> Result<PathBuf> {
+    let caller = Caller::of_this_process();
+    let candidates = match explicit {
+        Some(path) => vec![Candidate::System(path.to_owned())],
+        None => caller.candidates(),
+    };
+    let mut problems = Vec::new();
+    for candidate in candidates {
+        match look(&candidate, caller.euid) {
+            Ok(()) => return Ok(candidate.path().to_owned()),
+            Err(error) => problems.push(error),
+        }
+    }
+    Err(none_usable(&problems))
+}
+
+fn none_usable(problems: &[Error]) -> Error {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Error::Missing {
         doing: "find a directory for the state of containers".into(),
         missing: problems.join("; "),
         repair: "set XDG_RUNTIME_DIR to a directory of your own, or give one with --root".into(),
-    })
+    }
+}
+
+/// Whether a candidate could be used, without making it.
+fn look(candidate: &Candidate, euid: u32) -> Result<()> {
+    let path = candidate.path();
+    let (parents, private) = match candidate {
+        Candidate::System(_) => (true, false),
+        Candidate::Xdg(_) => (true, true),
+        Candidate::Within(_) => (false, true),
+    };
+    if private && path.symlink_metadata().is_ok() {
+        return owned_privately(path, euid, candidate).map(drop);
+    }
+    let levels = if parents { usize::MAX } else { 2 };
+    let existing = path.ancestors().take(levels).find(|level| level.exists());
+    let writable = |level: &Path| {
+        let flags = AccessFlags::W_OK | AccessFlags::X_OK;
+        faccessat(AT_FDCWD, level, flags, AtFlags::AT_EACCESS)
+    };
+    let outcome = existing.map_or(Err(Errno::ENOENT), writable);
+    outcome.map_err(|errno| Error::nix("create", path.display(), Sysno::mkdirat, errno))
 }
 
 fn prepare(candidate: &Candidate, euid: u32) -> Result<()> {
@@ -140,13 +190,18 @@ fn prepare(candidate: &Candidate, euid: u32) -> Result<()> {
         }
         _ => {}
     }
-    own_privately(path, euid, candidate)
+    let (dir, mode) = owned_privately(path, euid, candidate)?;
+    if mode != 0o1700 {
+        dir.set_permissions(PermissionsExt::from_mode(0o1700))
+            .map_err(|e| Error::io("use as state directory", path.display(), Sysno::fchmod, &e))?;
+    }
+    Ok(())
 }
 
 /// Checks the directory through a descriptor, so that what was checked is what
 /// is used: in `/tmp` anyone could have made it first, or a link in its place,
 /// and would own the records that `delete` and `kill` believe.
-fn own_privately(path: &Path, euid: u32, candidate: &Candidate) -> Result<()> {
+fn owned_privately(path: &Path, euid: u32, candidate: &Candidate) -> Result<(File, u32)> {
     let system =
         |sysno, e: &std::io::Error| Error::io("use as state directory", path.display(), sysno, e);
     let dir = File::options()
@@ -173,11 +228,7 @@ fn own_privately(path: &Path, euid: u32, candidate: &Candidate) -> Result<()> {
             "others may use it (mode {mode:04o}): remove it, or chmod 0700 it"
         ));
     }
-    if mode != 0o1700 {
-        dir.set_permissions(PermissionsExt::from_mode(0o1700))
-            .map_err(|e| system(Sysno::fchmod, &e))?;
-    }
-    Ok(())
+    Ok((dir, mode))
 }
 
 /// `path` from the root directory on; to be called before any change of directory.

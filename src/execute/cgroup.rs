@@ -28,7 +28,7 @@ mod make;
 mod update;
 mod watch;
 
-pub use make::{Made, make};
+pub use make::{Made, make, not_handed_down, not_listed};
 pub use update::update;
 pub use watch::{MemoryEvents, Woken};
 

@@ -227,7 +227,8 @@ fn kernel_mounts() -> Result<Vec<CString>> {
     Ok(kernel.filter_map(path).collect())
 }
 
-fn explain_clone(flags: u64, failure: Failure) -> Error {
+/// The error of a failed clone, with what forbids user namespaces if that was it.
+pub fn explain_clone(flags: u64, failure: Failure) -> Error {
     let user = flags & u64::from(libc::CLONE_NEWUSER.cast_unsigned()) != 0;
     let refused = matches!(
         failure.errno,

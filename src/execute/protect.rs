@@ -97,12 +97,33 @@ fn read_only_mount(root: bool) -> Option<OwnedFd> {
     Some(tree)
 }
 
-fn sealed_copy(exe: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+/// How [`ensure`] would protect the program, in words; nothing is executed.
+///
+/// # Errors
+/// Why it cannot.
+pub fn possible() -> Result<&'static str, Failure> {
+    let exe = open_exe(libc::O_RDONLY)?;
+    let root = nix::unistd::geteuid().is_root();
+    if !exposed(exe.as_fd(), root)? {
+        return Ok("nobody in a container could write the program's file");
+    }
+    if read_only_mount(root).is_some() {
+        return Ok("by a read-only copy of the mount that the program is on");
+    }
+    fd::seal(memory_file()?.as_fd(), SEALS)?;
+    Ok("by a sealed copy of the program in memory")
+}
+
+fn memory_file() -> Result<OwnedFd, Failure> {
     // MFD_EXEC is asked for where the kernel knows it (6.3), for a machine may
     // make memory files unexecutable by default.
     let flags = libc::MFD_ALLOW_SEALING;
-    let copy = fd::memory_file(c"capsid", flags | libc::MFD_EXEC)
-        .or_else(|_| fd::memory_file(c"capsid", flags))?;
+    fd::memory_file(c"capsid", flags | libc::MFD_EXEC)
+        .or_else(|_| fd::memory_file(c"capsid", flags))
+}
+
+fn sealed_copy(exe: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let copy = memory_file()?;
     while fd::copy(exe, copy.as_fd(), 1 << 24)? > 0 {}
     fd::seal(copy.as_fd(), SEALS)?;
     Ok(copy)

@@ -103,7 +103,7 @@ impl CgroupFacts {
     }
 }
 
-fn writable(path: &Path) -> Result<(), Errno> {
+pub(super) fn writable(path: &Path) -> Result<(), Errno> {
     faccessat(AT_FDCWD, path, AccessFlags::W_OK, AtFlags::AT_EACCESS)
 }
 

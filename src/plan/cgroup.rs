@@ -16,6 +16,7 @@ use crate::host::cgroup::{Access, CgroupFacts};
 mod io;
 mod limit;
 mod resources;
+mod waive;
 
 pub use limit::{Limit, Shown, line_of};
 

@@ -130,9 +130,9 @@ fn user_namespace(spec: &mut Spec, facts: &Facts) -> Option<Outcome> {
             subordinate_maps(&facts.subordinate, facts.uid, facts.gid),
             "added, with the caller's subordinate ids".to_owned(),
         ),
-        Some(missing) => (
+        Some((missing, repair)) => (
             own_maps(spec, facts),
-            format!("added, with the caller's own ids: {missing}"),
+            format!("added, with the caller's own ids: {missing}; {repair}"),
         ),
     };
     let linux = spec.linux_mut().get_or_insert_with(Default::default);

@@ -17,6 +17,7 @@ pub mod guard;
 pub mod mount;
 pub mod net;
 pub mod notify;
+pub mod probe;
 pub mod process;
 pub mod restrict;
 pub mod socket;

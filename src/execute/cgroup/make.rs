@@ -234,7 +234,7 @@ pub(super) fn enable(
             match cgroup.write("cgroup.subtree_control", &format!("+{controller}")) {
                 Ok(()) => {}
                 Err(errno) if required.contains(&controller) => {
-                    return Err(refused(&cgroup, controller, errno));
+                    return Err(not_handed_down(cgroup.path(), controller, errno));
                 }
                 // Reported as left out, with the limit that needs it.
                 Err(_) => {}
@@ -247,8 +247,9 @@ pub(super) fn enable(
     }
 }
 
-fn refused(cgroup: &Cgroup, controller: &str, errno: Errno) -> Error {
-    let file = cgroup.path().join("cgroup.subtree_control");
+/// The error for a level that has a controller and does not hand it down.
+pub fn not_handed_down(level: &Path, controller: &str, errno: Errno) -> Error {
+    let file = level.join("cgroup.subtree_control");
     let (missing, repair) = match errno {
         Errno::EBUSY => (
             "the cgroup has processes of its own (EBUSY), so it cannot hand controllers down",
@@ -301,25 +302,32 @@ pub(super) fn lacking(plan: &CgroupPlan, mount: &OwnedFd, below: &Path, controll
             None => break,
         }
     }
-    let at_mount = level.as_os_str().is_empty();
     let level = plan.mount.join(&level);
+    let (missing, repair) = not_listed(&plan.mount, &level, controller);
     Error::Missing {
         doing: format!("set {} of {}", asking.join(", "), plan.path.display()),
-        missing: format!(
-            "invalid configuration: the controller {controller} is not available: {} does not list it",
-            level.join("cgroup.controllers").display()
-        ),
-        repair: if at_mount {
-            format!(
-                "cgroup v1 holds it (boot with systemd.unified_cgroup_hierarchy=1 or \
-                 cgroup_no_v1={controller}), the kernel lacks it (/proc/cgroups), or this mount shows \
-                 a part of the hierarchy that does not have it"
-            )
-        } else {
-            format!(
-                "have it delegated: write +{controller} to cgroup.subtree_control of its parent, or \
-                 Delegate={controller} in the systemd unit"
-            )
-        },
+        missing: format!("invalid configuration: {missing}"),
+        repair,
     }
+}
+
+/// What is missing where a level does not list a controller, and the repair.
+pub fn not_listed(mount: &Path, level: &Path, controller: &str) -> (String, String) {
+    let missing = format!(
+        "the controller {controller} is not available: {} does not list it",
+        level.join("cgroup.controllers").display()
+    );
+    let repair = if level == mount {
+        format!(
+            "cgroup v1 holds it (boot with systemd.unified_cgroup_hierarchy=1 or \
+             cgroup_no_v1={controller}), the kernel lacks it (/proc/cgroups), or this mount shows \
+             a part of the hierarchy that does not have it"
+        )
+    } else {
+        format!(
+            "have it delegated: write +{controller} to cgroup.subtree_control of its parent, or \
+             Delegate={controller} in the systemd unit"
+        )
+    };
+    (missing, repair)
 }
