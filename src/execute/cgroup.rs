@@ -23,9 +23,11 @@ use crate::error::{Error, Failure, Result};
 use crate::state::{Record, names};
 use crate::sys;
 
+mod handing_down;
 mod make;
 
-pub use make::{Made, make, not_handed_down, not_listed};
+pub use handing_down::{not_handed_down, not_listed};
+pub use make::{Made, make};
 
 /// How long a freeze may take: a process in an uninterruptible wait holds it up.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
