@@ -231,6 +231,7 @@ fn wrong_options_are_named_and_exec_fails_with_255() {
         (&["--nope", "list"], 1, "capsid: unknown option --nope"),
         (&["--log-format=xml", "list"], 1, "invalid log-format: xml"),
         (&["--rootless=maybe", "list"], 1, "\"maybe\" for --rootless"),
+        (&["--cgroups=maybe", "list"], 1, "'maybe' for '--cgroups"),
         (
             &["--root", "/", "list"],
             1,

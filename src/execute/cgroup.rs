@@ -23,12 +23,14 @@ use crate::error::{Error, Failure, Result};
 use crate::state::{Record, names};
 use crate::sys;
 
+mod handing_down;
 mod limits;
 mod make;
 mod update;
 mod watch;
 
-pub use make::{Made, make, not_handed_down, not_listed};
+pub use handing_down::{not_handed_down, not_listed};
+pub use make::{Made, make};
 pub use update::update;
 pub use watch::{MemoryEvents, Woken};
 

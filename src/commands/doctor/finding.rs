@@ -77,10 +77,12 @@ impl Finding {
         repair: impl Into<String>,
     ) -> Self {
         if let Error::Missing {
-            missing, repair, ..
+            doing,
+            missing,
+            repair,
         } = error
         {
-            return self.is(status, missing, means, repair);
+            return self.is(status, format!("{doing}: {missing}"), means, repair);
         }
         let text = error.to_string();
         match text.split_once("\n  hint: ") {
@@ -95,7 +97,10 @@ pub(super) fn call_repair(failure: Failure, since: &str) -> String {
     let call = failure.call.name();
     let filter = format!("if this is a container itself, allow {call} in its seccomp filter");
     match failure.errno {
-        libc::ENOSYS | libc::EINVAL => format!("boot Linux {since} or newer; {filter}"),
+        libc::ENOSYS | libc::EINVAL => {
+            format!("boot Linux {since} or newer, built with it; {filter}")
+        }
+        libc::ENOSPC => "raise the sysctls user.max_*_namespaces".into(),
         _ => format!("{filter}, and give it the capabilities it needs"),
     }
 }

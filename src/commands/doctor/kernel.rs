@@ -257,7 +257,7 @@ fn user_namespaces(tried: &Result<Trial, Failure>, worst: Status) -> Finding {
             None => return line,
             Some(failure) => match host::apparmor_restriction() {
                 Some((missing, repair)) if failure.is(libc::EACCES) => Error::Missing {
-                    doing: String::new(),
+                    doing: "use a user namespace".into(),
                     missing,
                     repair,
                 },
@@ -287,10 +287,7 @@ fn parts(trial: &Trial) -> Vec<Finding> {
                     status,
                     Error::system("make", format!("a {name} namespace"), failure),
                     format!("bundles with a {name} namespace fail"),
-                    format!(
-                        "raise the sysctls user.max_*_namespaces; {}",
-                        call_repair(failure, "5.6")
-                    ),
+                    call_repair(failure, "5.6"),
                 ),
             }
         })

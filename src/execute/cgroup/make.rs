@@ -8,6 +8,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use syscalls::Sysno;
 
+use super::handing_down::{not_handed_down, not_listed};
 use super::{Cgroup, limits, remove_at};
 use crate::error::{Error, Result};
 use crate::plan::cgroup::CgroupPlan;
@@ -247,39 +248,6 @@ pub(super) fn enable(
     }
 }
 
-/// The error for a level that has a controller and does not hand it down.
-pub fn not_handed_down(level: &Path, controller: &str, errno: Errno) -> Error {
-    let file = level.join("cgroup.subtree_control");
-    let (missing, repair) = match errno {
-        Errno::EBUSY => (
-            "the cgroup has processes of its own (EBUSY), so it cannot hand controllers down",
-            "move them to a child cgroup first, or set linux.cgroupsPath to a place without processes",
-        ),
-        Errno::EACCES | Errno::EPERM | Errno::EROFS => (
-            "no permission to write there",
-            "have the controller delegated: Delegate=cpu cpuset io memory pids in the unit \
-             (systemctl edit user@.service), then log in again",
-        ),
-        Errno::EOPNOTSUPP => (
-            "the cgroup is threaded (EOPNOTSUPP)",
-            "set linux.cgroupsPath to a place outside of threaded cgroups",
-        ),
-        _ => {
-            return Error::nix(
-                format!("write +{controller} to"),
-                file.display(),
-                Sysno::write,
-                errno,
-            );
-        }
-    };
-    Error::Missing {
-        doing: format!("write +{controller} to {}", file.display()),
-        missing: missing.into(),
-        repair: repair.into(),
-    }
-}
-
 /// The error for a limit whose controller the container's cgroup does not have:
 /// says at which level it is lost, for the repair is different there.
 pub(super) fn lacking(plan: &CgroupPlan, mount: &OwnedFd, below: &Path, controller: &str) -> Error {
@@ -309,25 +277,4 @@ pub(super) fn lacking(plan: &CgroupPlan, mount: &OwnedFd, below: &Path, controll
         missing: format!("invalid configuration: {missing}"),
         repair,
     }
-}
-
-/// What is missing where a level does not list a controller, and the repair.
-pub fn not_listed(mount: &Path, level: &Path, controller: &str) -> (String, String) {
-    let missing = format!(
-        "the controller {controller} is not available: {} does not list it",
-        level.join("cgroup.controllers").display()
-    );
-    let repair = if level == mount {
-        format!(
-            "cgroup v1 holds it (boot with systemd.unified_cgroup_hierarchy=1 or \
-             cgroup_no_v1={controller}), the kernel lacks it (/proc/cgroups), or this mount shows \
-             a part of the hierarchy that does not have it"
-        )
-    } else {
-        format!(
-            "have it delegated: write +{controller} to cgroup.subtree_control of its parent, or \
-             Delegate={controller} in the systemd unit"
-        )
-    };
-    (missing, repair)
 }
