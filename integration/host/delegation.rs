@@ -119,24 +119,36 @@ fn memory(bytes: u64) -> Value {
     json!({ "memory": { "limit": bytes } })
 }
 
-/// The kernel takes it, and the smaller of both is in force.
+/// The kernel takes it and enforces the smaller of both: capsid refuses it.
 fn limit_above_the_parents(test: &Test) {
     let place = Place::new(test);
     let parent = place.own.join("memory.max");
-    fs::write(&parent, (32 * MIB).to_string())
-        .unwrap_or_else(|error| panic!("{}: {error}", parent.display()));
+    let lower = || {
+        fs::write(&parent, (32 * MIB).to_string())
+            .unwrap_or_else(|error| panic!("{}: {error}", parent.display()));
+    };
+    // Lowered only when the container is there already.
     let bytes = (48 * MIB).to_string();
     let bundle = place.limited(memory(64 * MIB)).args(&["eat", &bytes]);
     let container = bundle.create();
-    assert_eq!(value(&bundle, "memory.max"), (64 * MIB).to_string());
+    lower();
     container.start();
     container.wait_status("stopped");
-    assert!(
-        !container.printed().contains("ATE"),
-        "{}",
-        container.printed()
-    );
+    assert_eq!(value(&bundle, "memory.max"), (64 * MIB).to_string());
+    let printed = container.printed();
+    assert!(!printed.contains("ATE"), "{printed}");
     container.end();
+    let bundle = place.limited(memory(64 * MIB));
+    let limit = (32 * MIB).to_string();
+    bundle.refused(&[
+        "67108864",
+        &parent.to_string_lossy(),
+        &limit,
+        "raise the limit there",
+    ]);
+    // As much as there is can be had.
+    let bundle = place.limited(memory(32 * MIB));
+    bundle.run_probe(&["exit", "7"]).code(7);
 }
 
 /// The message names the file and the repair, and nothing is left.

@@ -221,11 +221,11 @@ impl Machine {
             ),
             Need::Controllers if !controllers() => skip(
                 "controllers",
-                "cgroup2 lacks cpu, io, memory or pids here (integration/machine/run has them)",
+                "cgroup2 lacks cpu, io, memory or pids here; integration/machine/run has them",
             ),
             Need::Disk if disk().is_none() => skip(
                 "disk",
-                "CAPSID_TEST_DISK names no disk (integration/machine/run has one)",
+                "CAPSID_TEST_DISK names no disk; integration/machine/run has one",
             ),
             Need::Io if !has_block_device() => skip("controllers", "there is no block device"),
             need => {
