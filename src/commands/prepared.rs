@@ -7,12 +7,14 @@ use oci_spec::runtime::Spec;
 use super::cli::Global;
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
+use crate::execute::systemd::{Environment, Manager};
 use crate::host::Facts;
 use crate::host::cgroup::CgroupFacts;
 use crate::host::mountinfo;
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
+use crate::plan::cgroup::systemd::{self, Instance};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
 use crate::policy::{self, HardenedSpec};
 use crate::seccomp::Asks;
@@ -24,6 +26,8 @@ pub(super) struct Prepared {
     pub(super) hardened: HardenedSpec,
     pub(super) facts: Facts,
     pub(super) cgroup: Option<CgroupPlan>,
+    /// The systemd that makes the cgroup, if one is to.
+    pub(super) manager: Option<Manager>,
     pub(super) rootfs: PathBuf,
     pub(super) parent_mount: Option<PathBuf>,
 }
@@ -95,7 +99,17 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
     // root of a child user namespace engines of ordinary users call.
     let real_root = facts.privileged && !facts.in_user_namespace;
     let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
-    let cgroup = plan_cgroup(&hardened.spec, id, &facts, must_have, &file)?;
+    let mut manager = match global.systemd_cgroup {
+        true => Some(Manager::connect(instance(&facts), &Environment::read())?),
+        false => None,
+    };
+    let wish = CgroupWish {
+        spec: &hardened.spec,
+        id,
+        must_have,
+        file: &file,
+    };
+    let cgroup = plan_cgroup(&wish, &facts, manager.as_mut())?;
     let shared = hardened
         .spec
         .linux()
@@ -111,6 +125,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         hardened,
         facts,
         cgroup,
+        manager,
         rootfs,
         parent_mount,
     })
@@ -150,32 +165,61 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
-fn plan_cgroup(
-    spec: &Spec,
-    id: &str,
-    facts: &Facts,
+/// Root of a user namespace is an ordinary user to the machine's systemd.
+fn instance(facts: &Facts) -> Instance {
+    if facts.privileged && !facts.in_user_namespace {
+        Instance::System
+    } else {
+        Instance::User
+    }
+}
+
+struct CgroupWish<'a> {
+    spec: &'a Spec,
+    id: &'a str,
     must_have: bool,
-    file: &Path,
+    file: &'a Path,
+}
+
+fn plan_cgroup(
+    wish: &CgroupWish<'_>,
+    facts: &Facts,
+    manager: Option<&mut Manager>,
 ) -> Result<Option<CgroupPlan>> {
-    let linux = spec.linux().as_ref();
+    let linux = wish.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let refused = |problems| Error::Spec {
+        file: wish.file.to_owned(),
+        problems,
+    };
     let cgroups = CgroupFacts::read()?;
     let request = Request {
-        id,
-        path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        id: wish.id,
+        // With systemd it is no path.
+        path: path.filter(|_| manager.is_none()),
         resources: linux.and_then(|linux| linux.resources().as_ref()),
         devices: linux
             .and_then(|linux| linux.devices().as_deref())
             .unwrap_or_default(),
         device_filter: facts.privileged && !facts.in_user_namespace,
     };
-    let plan = cgroup::plan(&request, &cgroups).map_err(|problems| Error::Spec {
-        file: file.to_owned(),
-        problems,
-    })?;
+    let plan = cgroup::plan(&request, &cgroups).map_err(refused)?;
     plan.notes.iter().for_each(log::warning);
+    if let (Some(manager), true) = (manager, cgroups.mount.is_some()) {
+        let request = systemd::Request {
+            id: wish.id,
+            path,
+            instance: instance(facts),
+            control_group: &manager.control_group()?,
+        };
+        let annotations = wish.spec.annotations().iter().flatten();
+        let annotations = annotations.map(|(key, value)| (key.as_str(), value.as_str()));
+        let plan = systemd::in_scope(plan, &request, annotations);
+        return plan.map(Some).map_err(refused);
+    }
     let access = cgroups.access(&plan.path);
     let filtered = plan.devices.is_some();
-    match plan.settle(&access, must_have)? {
+    match plan.settle(&access, wish.must_have)? {
         Ok(plan) => Ok(Some(plan)),
         Err(reason) => {
             if filtered {

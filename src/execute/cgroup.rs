@@ -25,7 +25,7 @@ use crate::sys;
 
 mod make;
 
-pub use make::{Made, make};
+pub use make::{Made, adopt, make, refuse_populated};
 
 /// How long a freeze may take: a process in an uninterruptible wait holds it up.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(10);

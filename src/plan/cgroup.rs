@@ -14,6 +14,7 @@ use crate::error::{Error, Problem, Result, errno_text};
 use crate::host::cgroup::{Access, CgroupFacts};
 
 mod resources;
+pub mod systemd;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,8 @@ pub struct CgroupPlan {
     pub devices: Option<DeviceFilter>,
     /// What the bundle says and this plan does not do, with the reason: one sentence each.
     pub notes: Vec<String>,
+    /// The scope, where systemd makes the cgroup; otherwise capsid does.
+    pub scope: Option<systemd::Scope>,
 }
 
 /// One value for one file of the cgroup.
@@ -248,7 +251,10 @@ impl CgroupPlan {
 
 impl fmt::Display for CgroupPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "make the cgroup {}", self.path.display())?;
+        match &self.scope {
+            Some(scope) => write!(f, "{scope}: the cgroup {}", self.path.display())?,
+            None => write!(f, "make the cgroup {}", self.path.display())?,
+        }
         let controllers = self.controllers(false);
         if !controllers.is_empty() {
             write!(f, " with the controllers {}", controllers.join(", "))?;
@@ -312,6 +318,7 @@ pub fn plan(request: &Request<'_>, facts: &CgroupFacts) -> Result<CgroupPlan, Ve
             limits: found.limits,
             devices,
             notes: found.notes,
+            scope: None,
         })
     } else {
         Err(problems)
