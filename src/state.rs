@@ -98,10 +98,14 @@ pub struct CgroupRecord {
 
 /// Who makes and removes the container's cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Driver {
     /// capsid itself, by mkdir and rmdir.
     Cgroupfs,
+    /// The machine's systemd; the scope has the directory's name.
+    Systemd,
+    /// The systemd of the user who created the container.
+    SystemdUser,
 }
 
 /// Whether `id` may name a container: runc's rule, so that engines see no difference.

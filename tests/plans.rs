@@ -32,6 +32,7 @@ use capsid::host::cgroup::{Access, CgroupFacts};
 use capsid::host::{Facts, Subordinate};
 use capsid::plan::Plan;
 use capsid::plan::build::{self, Options, Target};
+use capsid::plan::cgroup::systemd::{self, Instance};
 use capsid::plan::cgroup::{self, CgroupPlan, Request};
 use capsid::policy::{self, HardenedSpec};
 use capsid::seccomp::Asks;
@@ -62,6 +63,8 @@ struct Choices {
     parent_mount: Option<PathBuf>,
     /// The caller may not write cgroups.
     no_cgroup_access: bool,
+    /// `--systemd-cgroup`
+    systemd: bool,
     /// setgroups(2) is denied in the container that `exec` enters.
     no_setgroups: bool,
     /// `run --report-denials`
@@ -232,16 +235,36 @@ impl Case {
             },
         };
         let linux = hardened.spec.linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let request = Request {
             id: ID,
-            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            path: path.filter(|_| !self.choices.systemd),
             resources: linux.and_then(|linux| linux.resources().as_ref()),
             devices: linux
                 .and_then(|linux| linux.devices().as_deref())
                 .unwrap_or_default(),
             device_filter: caller.privileged && !caller.in_user_namespace,
         };
-        cgroup::plan(&request, &facts).map_err(problems)
+        let plan = cgroup::plan(&request, &facts).map_err(problems)?;
+        if !self.choices.systemd {
+            return Ok(plan);
+        }
+        let (instance, control_group) = match caller.privileged {
+            true => (Instance::System, ""),
+            false => (
+                Instance::User,
+                "/user.slice/user-1000.slice/user@1000.service",
+            ),
+        };
+        let request = systemd::Request {
+            id: ID,
+            path,
+            instance,
+            control_group,
+        };
+        let annotations = hardened.spec.annotations().iter().flatten();
+        let annotations = annotations.map(|(key, value)| (key.as_str(), value.as_str()));
+        systemd::in_scope(plan, &request, annotations).map_err(problems)
     }
 
     /// The plan of a new container, and what the user is told about it.

@@ -10,15 +10,19 @@ use super::cli::Global;
 use super::create::CreateArgs;
 use super::notify::{self, Notify};
 use super::prepared::{Prepared, prepare};
-use super::{announce, system_calls};
+use super::{announce, life, system_calls};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::execute::supervisor::{Purpose, Supervisor};
+use crate::execute::systemd::Manager;
 use crate::execute::{hooks, start_socket};
+use crate::host::cgroup::CgroupFacts;
 use crate::log;
 use crate::plan::build::Options;
+use crate::plan::cgroup::CgroupPlan;
+use crate::plan::cgroup::systemd::Instance;
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::HardenedSpec;
 use crate::seccomp::Asks;
@@ -79,19 +83,11 @@ pub(super) struct Created {
 /// Creates a container; on failure nothing of it is left.
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<Created> {
     check_id(&args.id)?;
-    if global.systemd_cgroup {
-        return Err(Error::Missing {
-            doing: "let systemd manage the cgroup".into(),
-            missing: "this version has no systemd driver".into(),
-            repair: "leave --systemd-cgroup out and have the engine use cgroupfs \
-                     (podman --cgroup-manager=cgroupfs; Docker native.cgroupdriver=cgroupfs)"
-                .into(),
-        });
-    }
     // What the caller left open is neither for hooks nor for helpers.
     crate::sys::fd::close_range_on_exec(3)
         .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
-    let prepared = prepare(global, &args.bundle, &args.id)?;
+    let mut prepared = prepare(global, &args.bundle, &args.id)?;
+    let manager = prepared.manager.take();
     let supervisor = prepared.supervise(mode.purpose)?;
     let process = prepared.hardened.spec.process().as_ref();
     let terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
@@ -123,6 +119,7 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
         hardened: &prepared.hardened,
         slot,
         record,
+        scope: plan.cgroup.as_ref().zip(manager),
         console: None,
         notify: None,
         supervisor,
@@ -168,7 +165,11 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         start_time: 0,
         cgroup: prepared.cgroup.as_ref().map(|plan| CgroupRecord {
             path: plan.path.clone(),
-            driver: Driver::Cgroupfs,
+            driver: match plan.scope.as_ref().map(|scope| scope.instance) {
+                None => Driver::Cgroupfs,
+                Some(Instance::System) => Driver::Systemd,
+                Some(Instance::User) => Driver::SystemdUser,
+            },
         }),
         namespaces: plan.enter.differing,
         private_pid: namespaces.makes(Kind::Pid),
@@ -193,6 +194,8 @@ struct Creation<'a> {
     hardened: &'a HardenedSpec,
     slot: Slot,
     record: Record,
+    /// The cgroup that systemd makes, and systemd.
+    scope: Option<(&'a CgroupPlan, Manager)>,
     console: Option<OwnedFd>,
     notify: Option<Notify>,
     supervisor: Option<Supervisor>,
@@ -201,6 +204,13 @@ struct Creation<'a> {
 impl Creation<'_> {
     fn carry_out(mut self, plan: &Plan, park: bool) -> Result<Created> {
         let made = match &plan.cgroup {
+            Some(cgroup) if cgroup.scope.is_some() => {
+                // A unit of that name with processes is somebody else's, and
+                // must not get into this container's record.
+                cgroup::refuse_populated(cgroup)?;
+                self.slot.container().save(&self.record)?;
+                None
+            }
             Some(cgroup) => {
                 // Whoever finds this record knows which cgroup to remove,
                 // however this process ends (runc#3591).
@@ -224,6 +234,10 @@ impl Creation<'_> {
                 })
             }
             Err(error) => {
+                let started = self.scope.as_ref().is_some_and(|one| one.1.has_started());
+                if started && let Err(error) = life::delete::end_scope(&self.record) {
+                    log::warning(error);
+                }
                 clean_up(&self.record, cgroup);
                 if let Some(Purpose::Report(denials)) = self.supervisor.map(|one| one.purpose) {
                     system_calls::tell_denials(&denials, &self.record.filter);
@@ -254,6 +268,26 @@ impl Creation<'_> {
         }
         Ok(launched)
     }
+}
+
+/// Has systemd put the waiting first process into its scope, and limits that.
+fn enter_scope(plan: &CgroupPlan, manager: &mut Manager, pid: i32) -> Result<()> {
+    let Some(scope) = &plan.scope else {
+        return Ok(());
+    };
+    manager.start(scope, pid, &plan.limits)?;
+    // systemd can accept a process and not move it: one of another user, or one
+    // that its own pid namespace numbers differently.
+    let facts = CgroupFacts::of(pid)?;
+    let below = facts.own.strip_prefix("/").unwrap_or(&facts.own);
+    if plan.mount.join(below) != plan.path {
+        return Err(Error::Missing {
+            doing: format!("have {} put in {}", scope.unit, plan.path.display()),
+            missing: format!("the process is in {} instead", facts.own.display()),
+            repair: "run capsid in the pid and cgroup namespace of that systemd".into(),
+        });
+    }
+    cgroup::adopt(plan).map(drop)
 }
 
 /// Undoes what a failed creation did: the specification wants poststop hooks to
@@ -321,7 +355,11 @@ impl Attendant for Creation<'_> {
         })?;
         self.record.pid = pid;
         self.record.start_time = stat.start_time;
-        self.slot.container().save(&self.record)
+        self.slot.container().save(&self.record)?;
+        match &mut self.scope {
+            Some((plan, manager)) => enter_scope(plan, manager, pid),
+            None => Ok(()),
+        }
     }
 
     #[allow(

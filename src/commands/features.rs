@@ -139,8 +139,8 @@ fn linux() -> Result<LinuxFeature, OciSpecError> {
             CgroupBuilder::default()
                 .v1(false)
                 .v2(true)
-                .systemd(false)
-                .systemd_user(false)
+                .systemd(true)
+                .systemd_user(true)
                 .rdma(false)
                 .build()?,
         )

@@ -8,12 +8,14 @@ use super::best_effort::{self, Choice};
 use super::cli::Global;
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
+use crate::execute::systemd::{Environment, Manager};
 use crate::host::Facts;
 use crate::host::cgroup::{Access, CgroupFacts};
 use crate::host::mountinfo;
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
+use crate::plan::cgroup::systemd::{self, Instance};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
 use crate::policy::{self, HardenedSpec};
 use crate::seccomp::Asks;
@@ -27,6 +29,8 @@ pub(super) struct Prepared {
     pub(super) cgroup: Option<CgroupPlan>,
     /// Why it has this cgroup, or none.
     pub(super) choice: Choice,
+    /// The systemd that makes the cgroup, if one is to.
+    pub(super) manager: Option<Manager>,
     pub(super) rootfs: PathBuf,
     pub(super) parent_mount: Option<PathBuf>,
 }
@@ -100,6 +104,10 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
     let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
     let must_have = must_have && !global.best_effort;
     let mut choice = Choice::default();
+    let mut manager = match global.systemd_cgroup {
+        true => Some(Manager::connect(instance(&facts), &Environment::read())?),
+        false => None,
+    };
     let wish = CgroupWish {
         spec: &hardened.spec,
         id,
@@ -107,7 +115,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         best_effort: global.best_effort,
         file: &file,
     };
-    let cgroup = plan_cgroup(&wish, &facts, &mut choice)?;
+    let cgroup = plan_cgroup(&wish, &facts, &mut choice, manager.as_mut())?;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
     Ok(Prepared {
@@ -115,6 +123,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         facts,
         cgroup,
         choice,
+        manager,
         rootfs,
         parent_mount,
     })
@@ -162,6 +171,15 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
+/// Root of a user namespace is an ordinary user to the machine's systemd.
+fn instance(facts: &Facts) -> Instance {
+    if facts.privileged && !facts.in_user_namespace {
+        Instance::System
+    } else {
+        Instance::User
+    }
+}
+
 struct CgroupWish<'a> {
     spec: &'a Spec,
     id: &'a str,
@@ -174,23 +192,45 @@ fn plan_cgroup(
     wish: &CgroupWish<'_>,
     facts: &Facts,
     choice: &mut Choice,
+    manager: Option<&mut Manager>,
 ) -> Result<Option<CgroupPlan>> {
     let linux = wish.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let refused = |problems| Error::Spec {
+        file: wish.file.to_owned(),
+        problems,
+    };
     let cgroups = CgroupFacts::read()?;
     let request = Request {
         id: wish.id,
-        path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        // With systemd it is no path.
+        path: path.filter(|_| manager.is_none()),
         resources: linux.and_then(|linux| linux.resources().as_ref()),
         devices: linux
             .and_then(|linux| linux.devices().as_deref())
             .unwrap_or_default(),
         device_filter: facts.privileged && !facts.in_user_namespace,
     };
-    let plan = cgroup::plan(&request, &cgroups).map_err(|problems| Error::Spec {
-        file: wish.file.to_owned(),
-        problems,
-    })?;
+    let plan = cgroup::plan(&request, &cgroups).map_err(refused)?;
     plan.notes.iter().for_each(log::warning);
+    if let (Some(manager), true) = (manager, cgroups.mount.is_some()) {
+        let request = systemd::Request {
+            id: wish.id,
+            path,
+            instance: instance(facts),
+            control_group: &manager.control_group()?,
+        };
+        let annotations = wish.spec.annotations().iter().flatten();
+        let annotations = annotations.map(|(key, value)| (key.as_str(), value.as_str()));
+        let plan = if wish.best_effort {
+            plan.waived()
+        } else {
+            plan
+        };
+        choice.reason = "a scope of systemd, as --systemd-cgroup says".into();
+        let plan = systemd::in_scope(plan, &request, annotations);
+        return plan.map(Some).map_err(refused);
+    }
     let access = cgroups.access(&plan.path);
     settle(plan, &access, wish, choice)
 }

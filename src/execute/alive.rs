@@ -111,7 +111,8 @@ impl Init {
         }
         let pidfd = match sys::process::pidfd_open(pid) {
             Ok(pidfd) => pidfd,
-            Err(failure) if failure.is(libc::ESRCH) => return Ok(None),
+            // EINVAL from kernels before 6.15: the process is gone, its number not yet.
+            Err(failure) if failure.is(libc::ESRCH) || failure.is(libc::EINVAL) => return Ok(None),
             Err(failure) => return Err(Error::system("hold on to process", pid, failure)),
         };
         Ok(lives(pid, start_time)?.then_some(Self { pid, pidfd }))

@@ -143,6 +143,7 @@ impl Walk<'_> {
             EnterStep::NewUserNamespace => {
                 process::unshare(u64::from(libc::CLONE_NEWUSER.cast_unsigned()))
             }
+            EnterStep::AwaitCgroup => self.ask(&ToParent::AwaitCgroup),
             EnterStep::IdMaps => self.ask(&ToParent::IdMaps),
             EnterStep::TimeOffsets(offsets) => {
                 process::unshare(process::CLONE_NEWTIME)?;

@@ -19,3 +19,4 @@ pub mod protocol;
 pub mod root;
 pub mod start_socket;
 pub mod supervisor;
+pub mod systemd;

@@ -268,6 +268,8 @@ impl Launch<'_> {
         }
         loop {
             match self.hear(attendant)? {
+                // The attendant saw to it when it was told of the process.
+                Some(ToParent::AwaitCgroup) => self.proceed()?,
                 Some(ToParent::IdMaps) => self.map_ids()?,
                 Some(ToParent::Cloned(pid)) => self.take_over(pid, attendant)?,
                 Some(ToParent::RuntimeHooks) => {

@@ -10,6 +10,8 @@ use crate::sys::{self, socket};
 /// What the child tells its parent.
 #[derive(Debug)]
 pub enum ToParent {
+    /// Proceed once this process is in its cgroup.
+    AwaitCgroup,
     /// Write the id maps of this process, then proceed.
     IdMaps,
     /// The joiner cloned the container's first process; its pid in the parent's namespace.
@@ -45,6 +47,7 @@ const EXECUTING: u16 = 0xfffa;
 
 const MESSENGER: u16 = 0xfff9;
 const LISTENER: u16 = 0xfff8;
+const AWAIT_CGROUP: u16 = 0xfff7;
 
 const FRAME: usize = 8;
 
@@ -60,6 +63,7 @@ fn frame(word: u16, call: u16, number: i32) -> [u8; FRAME] {
 pub fn tell_parent(socket: BorrowedFd<'_>, message: &ToParent) -> sys::Result<()> {
     use std::os::fd::AsFd;
     let (word, call, number, fd) = match message {
+        ToParent::AwaitCgroup => (AWAIT_CGROUP, 0, 0, None),
         ToParent::IdMaps => (ID_MAPS, 0, 0, None),
         ToParent::Cloned(pid) => (CLONED, 0, *pid, None),
         ToParent::RuntimeHooks => (RUNTIME_HOOKS, 0, 0, None),
@@ -91,6 +95,7 @@ pub fn hear_child(socket: BorrowedFd<'_>) -> sys::Result<Option<ToParent>> {
     let number = i32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     let fd = || fd.ok_or(Failure::check(Check::BadMessage));
     Ok(Some(match word {
+        AWAIT_CGROUP => ToParent::AwaitCgroup,
         ID_MAPS => ToParent::IdMaps,
         CLONED => ToParent::Cloned(number),
         RUNTIME_HOOKS => ToParent::RuntimeHooks,

@@ -148,6 +148,11 @@ impl Create<'_> {
         let circumstances = Circumstances {
             privileged: self.facts.privileged,
             has_cgroup: self.options.cgroup.is_some(),
+            awaits_cgroup: self
+                .options
+                .cgroup
+                .as_ref()
+                .is_some_and(|cgroup| cgroup.scope.is_some()),
             oom_score_adj: self.process.oom_score_adj(),
             limits: self.limits(),
         };

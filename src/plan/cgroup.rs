@@ -16,6 +16,7 @@ use crate::host::cgroup::{Access, CgroupFacts};
 mod io;
 mod limit;
 mod resources;
+pub mod systemd;
 mod waive;
 
 pub use limit::{Limit, Shown, line_of};
@@ -50,6 +51,8 @@ pub struct CgroupPlan {
     pub devices: Option<DeviceFilter>,
     /// What the bundle says and this plan does not do, with the reason: one sentence each.
     pub notes: Vec<String>,
+    /// The scope, where systemd makes the cgroup; otherwise capsid does.
+    pub scope: Option<systemd::Scope>,
 }
 
 impl CgroupPlan {
@@ -135,7 +138,10 @@ impl CgroupPlan {
 
 impl fmt::Display for CgroupPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "make the cgroup {}", self.path.display())?;
+        match &self.scope {
+            Some(scope) => write!(f, "{scope}: the cgroup {}", self.path.display())?,
+            None => write!(f, "make the cgroup {}", self.path.display())?,
+        }
         let controllers = self.controllers(false);
         if !controllers.is_empty() {
             write!(f, " with the controllers {}", controllers.join(", "))?;
@@ -189,6 +195,7 @@ pub fn plan(request: &Request<'_>, facts: &CgroupFacts) -> Result<CgroupPlan, Ve
             limits: found.limits,
             devices,
             notes: found.notes,
+            scope: None,
         })
     } else {
         Err(problems)

@@ -43,6 +43,8 @@ pub struct Circumstances {
     pub privileged: bool,
     /// The first process is put in a cgroup of its own.
     pub has_cgroup: bool,
+    /// systemd puts it there once it exists: it is not cloned into the cgroup.
+    pub awaits_cgroup: bool,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
     /// Resource limits, where the process may not raise them in its user namespace.
@@ -59,11 +61,8 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
         ..Enter::default()
     };
     enter.paths = in_joining_order(&wanted, circumstances.privileged);
-    let joins = enter
-        .paths
-        .iter()
-        .enumerate()
-        .map(|(index, (kind, _))| EnterStep::Join(index, *kind));
+    let paths = enter.paths.iter().enumerate();
+    let joins = paths.map(|(index, (kind, _))| EnterStep::Join(index, *kind));
     // The cgroup namespace is made by the process itself: clone would make it
     // with the runtime's own cgroup as its root.
     let own_cgroup_namespace = wanted.makes(Kind::Cgroup) && circumstances.has_cgroup;
@@ -105,6 +104,11 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
     }
     if own_cgroup_namespace {
         enter.first.push(EnterStep::NewCgroupNamespace);
+    }
+    if circumstances.awaits_cgroup {
+        // Before all else: nothing happens outside of the limits, and a user's
+        // systemd moves only what still has that user's id.
+        enter.first.insert(0, EnterStep::AwaitCgroup);
     }
     Ok(enter)
 }
@@ -229,6 +233,7 @@ mod tests {
         Circumstances {
             privileged,
             has_cgroup: false,
+            awaits_cgroup: false,
             oom_score_adj: None,
             limits: Vec::new(),
         }
@@ -257,6 +262,24 @@ mod tests {
         around.privileged = false;
         let enter = for_create(&spec, &around).unwrap();
         assert_eq!(enter.first[0], EnterStep::OomScoreAdj(c"-998".to_owned()));
+    }
+
+    #[test]
+    fn a_process_that_systemd_moves_waits_before_all_else() {
+        let spec = spec(r#"{"type":"user"},{"type":"cgroup"}"#, "");
+        let mut around = circumstances(false);
+        around.has_cgroup = true;
+        around.awaits_cgroup = true;
+        let enter = for_create(&spec, &around).unwrap();
+        assert_eq!(
+            enter.first,
+            [
+                EnterStep::AwaitCgroup,
+                EnterStep::IdMaps,
+                EnterStep::Hide,
+                EnterStep::NewCgroupNamespace
+            ]
+        );
     }
 
     #[test]

@@ -49,6 +49,9 @@ impl Plan {
                     .limits
                     .iter()
                     .try_for_each(|limit| writeln!(f, "  {limit}"))?;
+                if let Some(scope) = &cgroup.scope {
+                    writeln!(f, "  tell systemd {}", scope.told(&cgroup.limits))?;
+                }
                 if let Some(devices) = &cgroup.devices {
                     writeln!(f, "  {devices}")?;
                 }

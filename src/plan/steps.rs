@@ -21,6 +21,8 @@ pub enum EnterStep {
     JoinProcess(u64),
     /// Make a user namespace after others were joined.
     NewUserNamespace,
+    /// Wait until systemd has put the process into its cgroup.
+    AwaitCgroup,
     /// Wait until the runtime has written the id maps.
     IdMaps,
     /// Make a time namespace for children and write its offsets.
@@ -57,6 +59,7 @@ impl fmt::Display for EnterStep {
                 )
             }
             EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
+            EnterStep::AwaitCgroup => f.write_str("wait until systemd has put it into its cgroup"),
             EnterStep::IdMaps => f.write_str("wait for the id maps"),
             EnterStep::TimeOffsets(text) => {
                 let lines = text.to_string_lossy().trim_end().replace('\n', ", ");

@@ -68,15 +68,17 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewUserNamespace => 3,
             EnterStep::IdMaps => 4,
             EnterStep::TimeOffsets(_) => 5,
-            EnterStep::NewCgroupNamespace => 9,
+            EnterStep::AwaitCgroup | EnterStep::NewCgroupNamespace => 9,
         });
         in_order(&plan.enter.first, |step| match step {
-            EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 0,
+            // Whatever a step costs is counted, and limited.
+            EnterStep::AwaitCgroup => 0,
+            EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 1,
             // newuidmap looks at who owns /proc/PID, which hiding changes.
-            EnterStep::IdMaps => 1,
-            EnterStep::Hide => 2,
-            EnterStep::Join(..) | EnterStep::JoinProcess(_) => 3,
-            EnterStep::NewCgroupNamespace => 4,
+            EnterStep::IdMaps => 2,
+            EnterStep::Hide => 3,
+            EnterStep::Join(..) | EnterStep::JoinProcess(_) => 4,
+            EnterStep::NewCgroupNamespace => 5,
             EnterStep::NewUserNamespace | EnterStep::TimeOffsets(_) => 9,
         });
         let user = Kind::User.flag();

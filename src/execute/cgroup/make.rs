@@ -62,37 +62,56 @@ pub fn make(plan: &CgroupPlan) -> Result<Made> {
     if !is_new {
         refuse_used(&cgroup)?;
     }
-    let available = available(&cgroup)?;
+    let left_out = limit(&mount, plan, below, &cgroup)?;
+    undo.made.clear();
+    Ok(Made { cgroup, left_out })
+}
+
+/// Takes over the cgroup of a plan that systemd made, with a process in it that
+/// waits: writes the limits, all of them, and reads them back.
+///
+/// # Errors
+/// As [`make`].
+pub fn adopt(plan: &CgroupPlan) -> Result<Made> {
+    let mount = open_mount(plan)?;
+    let below = plan.path.strip_prefix(&plan.mount).unwrap_or(&plan.path);
+    let cgroup = open_level(&mount, below, plan)?;
+    let left_out = limit(&mount, plan, below, &cgroup)?;
+    Ok(Made { cgroup, left_out })
+}
+
+/// Writes the limits and attaches the device filter; gives what was left out.
+fn limit(mount: &OwnedFd, plan: &CgroupPlan, below: &Path, cgroup: &Cgroup) -> Result<Vec<String>> {
+    let available = available(cgroup)?;
     let wanted = missing(&plan.controllers(false), &available);
     let available = if wanted.is_empty() {
         available
     } else {
-        enable(&mount, plan, below, &wanted)?;
-        self::available(&cgroup)?
+        enable(mount, plan, below, &wanted)?;
+        self::available(cgroup)?
     };
     let mut left_out = Vec::new();
     for limit in &plan.limits {
         match &limit.controller {
             Some(controller) if !available.iter().any(|a| a == controller) => {
                 if limit.required {
-                    return Err(lacking(plan, &mount, below, controller));
+                    return Err(lacking(plan, mount, below, controller));
                 }
                 left_out.push(format!(
                     "{limit}: the controller {controller} is not available"
                 ));
             }
             _ => {
-                limits::refuse_above_parents(&mount, plan, below, limit)?;
-                limits::refuse_below_usage(&cgroup, limit)?;
-                limits::set(&cgroup, limit)?;
+                limits::refuse_above_parents(mount, plan, below, limit)?;
+                limits::refuse_below_usage(cgroup, limit)?;
+                limits::set(cgroup, limit)?;
             }
         }
     }
     if let Some(devices) = &plan.devices {
-        attach(&cgroup, devices)?;
+        attach(cgroup, devices)?;
     }
-    undo.made.clear();
-    Ok(Made { cgroup, left_out })
+    Ok(left_out)
 }
 
 pub(super) fn open_mount(plan: &CgroupPlan) -> Result<OwnedFd> {
@@ -101,7 +120,7 @@ pub(super) fn open_mount(plan: &CgroupPlan) -> Result<OwnedFd> {
         .map_err(|e| Error::nix("open", plan.mount.display(), Sysno::openat, e))
 }
 
-/// Attaches the device filter, before any process is in the cgroup. The cgroup
+/// Attaches the device filter, before anything runs in the cgroup. The cgroup
 /// keeps the program from then on; it ends with the cgroup.
 fn attach(cgroup: &Cgroup, devices: &DeviceFilter) -> Result<()> {
     let failed = |doing: &str, failure| {
@@ -157,6 +176,17 @@ pub(super) fn open_level(mount: &OwnedFd, below: &Path, plan: &CgroupPlan) -> Re
     let dir = openat2(mount, below, how)
         .map_err(|e| Error::nix("open the cgroup", path.display(), Sysno::openat2, e))?;
     Cgroup::from_dir(dir, path)
+}
+
+/// Refuses the place of a planned cgroup where processes are.
+///
+/// # Errors
+/// [`Error::Missing`] if there are; [`Error::System`].
+pub fn refuse_populated(plan: &CgroupPlan) -> Result<()> {
+    match Cgroup::open(&plan.path)? {
+        Some(cgroup) => refuse_used(&cgroup),
+        None => Ok(()),
+    }
 }
 
 fn refuse_used(cgroup: &Cgroup) -> Result<()> {

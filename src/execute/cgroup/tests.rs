@@ -37,6 +37,7 @@ impl Ground {
             limits,
             devices: None,
             notes: Vec::new(),
+            scope: None,
         }
     }
 
