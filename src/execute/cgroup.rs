@@ -123,7 +123,7 @@ impl Cgroup {
         self.write("cgroup.freeze", value)
             .map_err(|e| self.failed("write to", "cgroup.freeze", Sysno::write, e))?;
         // A thaw that an ancestor's freeze withholds would never be reported.
-        if !on || self.wait_event("frozen", true, FREEZE_PATIENCE)? {
+        if !on || self.wait_frozen()? {
             return Ok(());
         }
         // Half frozen is worse than running; the timeout is what gets reported.
@@ -136,6 +136,28 @@ impl Cgroup {
             ),
             repair: "a process in state D (ps -o pid,stat,wchan) holds it up: try again when that has ended".into(),
         })
+    }
+
+    /// Waits until it and all below it is frozen: the kernel says so of a cgroup
+    /// with processes of its own before it is true of those below.
+    fn wait_frozen(&self) -> Result<bool> {
+        let start = Instant::now();
+        if !self.wait_event("frozen", true, FREEZE_PATIENCE)? {
+            return Ok(false);
+        }
+        for below in self.tree()?.into_iter().skip(1) {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+            let level = match self.open_file(&below, flags) {
+                Ok(dir) => Self::from_dir(dir, self.path.join(&below))?,
+                Err(Errno::ENOENT | Errno::ENODEV) => continue,
+                Err(errno) => return Err(self.failed("open", &below, Sysno::openat2, errno)),
+            };
+            let left = FREEZE_PATIENCE.saturating_sub(start.elapsed());
+            if !level.wait_event("frozen", true, left)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What one of its files holds; `None` if the kernel has no such file here, or
