@@ -35,8 +35,9 @@ const KILL_PROCESS: u32 = 0x8000_0000;
 const NUMBERS: u32 = 470;
 /// Most steps of a lookup, on average.
 const STEPS: f64 = 13.0;
-/// Most microseconds to compile and load together, in the best round.
-const MICROSECONDS: f64 = 500.0;
+/// Most microseconds to compile and load together, in the best round: of a
+/// profile, and of two.
+const MICROSECONDS: (f64, f64) = (500.0, 800.0);
 
 /// Name in profiles, `AUDIT_ARCH_*`, bits set in the numbers.
 type Architecture = (Arch, u32, u32);
@@ -251,6 +252,10 @@ impl Contender<'_> {
         let mut beyond = Vec::new();
         if self.emitter == "capsid" {
             let limit = self.row.limit;
+            let most = match self.row.source {
+                Source::DockerAndFloor => MICROSECONDS.1,
+                _ => MICROSECONDS.0,
+            };
             let mut hold = |holds: bool, text: String| {
                 if !holds {
                     let row = self.row.architectures.len();
@@ -266,8 +271,8 @@ impl Contender<'_> {
                 format!("{average:.2} steps on average, {STEPS} at most"),
             );
             hold(
-                both <= MICROSECONDS,
-                format!("{both:.0} us to compile and load, {MICROSECONDS} at most"),
+                both <= most,
+                format!("{both:.0} us to compile and load, {most} at most"),
             );
         }
         beyond
