@@ -68,6 +68,12 @@ impl Subordinate {
 }
 
 impl Facts {
+    /// Whether the caller is root of the machine, and not of a user namespace
+    /// alone: only the former loads device filters and may idmap anything.
+    pub fn is_real_root(&self) -> bool {
+        self.privileged && !self.in_user_namespace
+    }
+
     /// Reads them from the running system.
     pub fn read() -> Self {
         let uid = nix::unistd::geteuid().as_raw();

@@ -60,7 +60,7 @@ fn limit_processes(spec: &mut Spec, facts: &Facts, choice: &mut Choice) {
     };
     let own = Namespaces::of(spec).makes(Kind::User);
     let counted = kernel::running().is_some_and(|(version, _)| version >= FLOOR);
-    let real_root = facts.privileged && !facts.in_user_namespace;
+    let real_root = facts.is_real_root();
     let Some(process) = spec
         .process_mut()
         .as_mut()

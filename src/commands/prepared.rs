@@ -100,7 +100,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
     let rootfs = root_directory(&hardened, &file)?;
     // Whether to go on without a cgroup: `--rootless` decides nothing else. As
     // root of a child user namespace engines of ordinary users call.
-    let real_root = facts.privileged && !facts.in_user_namespace;
+    let real_root = facts.is_real_root();
     let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
     let must_have = must_have && !global.best_effort;
     let mut choice = Choice::default();
@@ -173,7 +173,7 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
 
 /// Root of a user namespace is an ordinary user to the machine's systemd.
 fn instance(facts: &Facts) -> Instance {
-    if facts.privileged && !facts.in_user_namespace {
+    if facts.is_real_root() {
         Instance::System
     } else {
         Instance::User
@@ -209,10 +209,15 @@ fn plan_cgroup(
         devices: linux
             .and_then(|linux| linux.devices().as_deref())
             .unwrap_or_default(),
-        device_filter: facts.privileged && !facts.in_user_namespace,
+        device_filter: facts.is_real_root(),
     };
     let plan = cgroup::plan(&request, &cgroups).map_err(refused)?;
     plan.notes.iter().for_each(log::warning);
+    let plan = if wish.best_effort {
+        plan.waived()
+    } else {
+        plan
+    };
     if let (Some(manager), true) = (manager, cgroups.mount.is_some()) {
         let request = systemd::Request {
             id: wish.id,
@@ -222,11 +227,6 @@ fn plan_cgroup(
         };
         let annotations = wish.spec.annotations().iter().flatten();
         let annotations = annotations.map(|(key, value)| (key.as_str(), value.as_str()));
-        let plan = if wish.best_effort {
-            plan.waived()
-        } else {
-            plan
-        };
         choice.reason = "a scope of systemd, as --systemd-cgroup says".into();
         let plan = systemd::in_scope(plan, &request, annotations);
         return plan.map(Some).map_err(refused);
@@ -243,11 +243,6 @@ fn settle(
     choice: &mut Choice,
 ) -> Result<Option<CgroupPlan>> {
     let filtered = plan.devices.is_some();
-    let plan = if wish.best_effort {
-        plan.waived()
-    } else {
-        plan
-    };
     match plan.clone().settle(access, wish.must_have)? {
         Ok(plan) => {
             let linux = wish.spec.linux().as_ref();

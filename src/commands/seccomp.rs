@@ -1,8 +1,7 @@
 //! `capsid seccomp`: what a profile does, for the people who write one.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::builder::ValueParser;
@@ -18,7 +17,7 @@ use super::options;
 use crate::error::{Error, Problem, Result};
 use crate::seccomp::source::{self, Resolved};
 use crate::seccomp::{self, Builtin, Program};
-use crate::spec::bundle;
+use crate::spec::bundle::{self, ReadError};
 
 mod check;
 mod kernel;
@@ -223,24 +222,21 @@ fn compile(
 
 /// The text of a profile, and where it stood.
 fn read(file: &Path) -> Result<(Vec<u8>, Place)> {
-    let bytes = match bytes(file) {
+    let bytes = match bundle::read_limited(file) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound => {
             match file.to_str().and_then(Builtin::named) {
                 Some(own) => own.text().as_bytes().to_vec(),
                 None => return Err(unreadable(file, &error)),
             }
         }
-        Err(error) => return Err(unreadable(file, &error)),
+        Err(ReadError::Io(error)) => return Err(unreadable(file, &error)),
+        Err(too_large) => return Err(too_large.of(file)),
     };
     let one = |at: &str, problem: String| Error::Spec {
         file: file.to_owned(),
         problems: vec![Problem::new(at, problem)],
     };
-    if bytes.len() as u64 > bundle::LIMIT {
-        let limit = bundle::LIMIT >> 20;
-        return Err(one("", format!("larger than {limit} MiB")));
-    }
     let Ok(Document { version, linux }) = serde_json::from_slice::<Document>(&bytes) else {
         return Ok((bytes, Place("")));
     };
@@ -269,15 +265,6 @@ struct Document {
 #[derive(Deserialize)]
 struct Linux {
     seccomp: Option<Value>,
-}
-
-/// To the end, whatever the file claims its size to be, but not without a limit.
-fn bytes(file: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?
-        .take(bundle::LIMIT + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn unreadable(file: &Path, error: &std::io::Error) -> Error {

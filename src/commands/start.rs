@@ -72,9 +72,7 @@ fn release(container: &Container, record: &Record) -> Result<()> {
             Some(ToParent::Messenger(messenger)) => delivery.expect(messenger),
             Some(ToParent::Listener(listener)) => {
                 announce::listener(record, Status::Created.as_str(), record.pid, &listener)?;
-                delivery.complete(connection.as_fd()).map_err(|failure| {
-                    Error::system("answer", "the container's first process", failure)
-                })?;
+                delivery.complete(connection.as_fd())?;
             }
             Some(ToParent::Failed { step, failure }) => {
                 let late = &record.late_steps;

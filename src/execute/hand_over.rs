@@ -8,7 +8,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::error::{Check, Failure};
+use crate::error::{self, Check, Error, Failure};
 use crate::plan::filter::FilterStep;
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Result, fd, restrict};
@@ -87,10 +87,16 @@ impl Delivery {
 
     /// The listener is where it is to be: lets the process go on, when nothing
     /// is left of the messenger that the program could meet.
-    pub fn complete(&mut self, socket: BorrowedFd<'_>) -> Result<()> {
-        if let Some(messenger) = self.messenger.take() {
-            process::wait_readable(messenger.as_fd(), None)?;
-        }
-        protocol::proceed(socket)
+    ///
+    /// # Errors
+    /// [`Error::System`] when the process cannot be answered.
+    pub fn complete(&mut self, socket: BorrowedFd<'_>) -> error::Result<()> {
+        let ended = match self.messenger.take() {
+            Some(messenger) => process::wait_readable(messenger.as_fd(), None).map(drop),
+            None => Ok(()),
+        };
+        let answered = ended.and_then(|()| protocol::proceed(socket));
+        answered
+            .map_err(|failure| Error::system("answer", "the container's first process", failure))
     }
 }

@@ -283,10 +283,7 @@ impl Launch<'_> {
                 Some(ToParent::Messenger(messenger)) => self.delivery.expect(messenger),
                 Some(ToParent::Listener(listener)) => {
                     attendant.listener(self.pid, listener)?;
-                    let done = self.delivery.complete(self.socket.as_fd());
-                    done.map_err(|failure| {
-                        Error::system("answer", "the container's first process", failure)
-                    })?;
+                    self.delivery.complete(self.socket.as_fd())?;
                 }
                 Some(ToParent::Created) => return Ok(()),
                 Some(ToParent::Executing) => self.executing = true,

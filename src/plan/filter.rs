@@ -1,5 +1,6 @@
 //! The seccomp filter as a step.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::error::Problem;
@@ -41,10 +42,9 @@ impl PartialEq for FilterStep {
 /// The seccomp filter, and whom it asks.
 pub(super) fn plan(filter: &Filter, asks: Asks) -> Result<Option<FilterStep>, Vec<Problem>> {
     // While calls are written down, nothing but the floor denies any.
-    let bare = filter.without_profile();
     let filter = match asks {
-        Asks::AboutAllowed => &bare,
-        Asks::Nobody | Asks::AboutDenied => filter,
+        Asks::AboutAllowed => Cow::Owned(filter.without_profile()),
+        Asks::Nobody | Asks::AboutDenied => Cow::Borrowed(filter),
     };
     let Some(program) = filter.compile(asks)? else {
         return Ok(None);
@@ -63,7 +63,7 @@ pub(super) fn plan(filter: &Filter, asks: Asks) -> Result<Option<FilterStep>, Ve
         k: i.k,
     });
     Ok(Some(FilterStep {
-        summary: summary(filter, asks, program.default()),
+        summary: summary(&filter, asks, program.default()),
         instructions: instructions.collect(),
         flags: program.flags,
         wishes: wishes(asks),

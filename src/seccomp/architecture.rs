@@ -84,6 +84,15 @@ impl Segment {
 }
 
 impl Calls {
+    /// The call with the greatest number whose row is named, where greater
+    /// numbers are newer.
+    pub(super) fn newest(&self, is_named: impl Fn(u16) -> bool) -> Option<(u32, u16)> {
+        let newest_first = self.numbers.iter().rev().copied();
+        newest_first
+            .filter(|_| self.grows)
+            .find(|(_, row)| is_named(*row))
+    }
+
     /// The row of a number.
     pub(super) fn row(&self, number: u32) -> Option<u16> {
         let found = self

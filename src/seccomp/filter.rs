@@ -67,8 +67,9 @@ impl Filter {
         if self.is_empty() && asks == Asks::Nobody {
             return Ok(None);
         }
-        if let (Profile::Builtin(own), true, true, Asks::Nobody) =
-            (&self.profile, self.floor, self.granted.is_empty(), asks)
+        // As the build compiled it: with the floor, and no capability.
+        let as_built = self.floor && self.granted.is_empty() && asks == Asks::Nobody;
+        if let (Profile::Builtin(own), true) = (&self.profile, as_built)
             && let Some(program) = own.compiled()
         {
             return Ok(Some(program));
@@ -92,16 +93,22 @@ impl Filter {
         Judge::new(&profile, floor.as_ref())
     }
 
-    /// Where a rule stands in the file of the project that it is from; none for
-    /// rules of a bundle.
-    pub fn origin(&self, decider: Decider) -> Option<(Builtin, Origin)> {
-        let (own, index) = match (decider, &self.profile) {
-            (Decider::Floor(index), _) => (Builtin::Floor, index),
-            (Decider::Rule(index), Profile::Builtin(own)) => (*own, index),
-            _ => return None,
+    /// Where the rules of the project's own files stand in these.
+    pub(super) fn origins(&self) -> Origins {
+        let of = |own: Builtin| {
+            let resolved = own.resolve(&self.granted);
+            (
+                own,
+                resolved.map_or_else(|_| Vec::new(), |resolved| resolved.rules),
+            )
         };
-        let origin = own.resolve(&self.granted).ok()?.rules.get(index)?.clone();
-        Some((own, origin))
+        Origins {
+            profile: match self.profile {
+                Profile::Builtin(own) => Some(of(own)),
+                Profile::Bundle(_) | Profile::None => None,
+            },
+            floor: of(Builtin::Floor),
+        }
     }
 
     fn rules(&self) -> Result<Rules<'_>, Vec<Problem>> {
@@ -115,6 +122,26 @@ impl Filter {
             false => None,
         };
         Ok(Rules { profile, floor })
+    }
+}
+
+/// The rules of the project's own files that are in a filter.
+pub(super) struct Origins {
+    /// Of the profile, if it is one of the project's.
+    profile: Option<(Builtin, Vec<Origin>)>,
+    /// Of the floor.
+    floor: (Builtin, Vec<Origin>),
+}
+
+impl Origins {
+    /// The file and the place of a rule; none for rules of a bundle.
+    pub(super) fn of(&self, decider: Decider) -> Option<(Builtin, &Origin)> {
+        let ((own, rules), index) = match decider {
+            Decider::Floor(index) => (&self.floor, index),
+            Decider::Rule(index) => (self.profile.as_ref()?, index),
+            Decider::Default | Decider::Newer | Decider::Architecture => return None,
+        };
+        Some((*own, rules.get(index)?))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::filter::{Filter, Profile};
+use super::filter::{Filter, Origins, Profile};
 use super::judge::{Call, Decider, Judgement};
 use super::words;
 use crate::error;
@@ -61,7 +61,9 @@ impl Denials {
 
     /// One line for each different call.
     pub fn lines(&self, filter: &Filter) -> Vec<String> {
-        let mut lines: Vec<String> = self.seen.iter().map(|one| one.line(filter)).collect();
+        let origins = filter.origins();
+        let seen = self.seen.iter();
+        let mut lines: Vec<String> = seen.map(|one| one.line(filter, &origins)).collect();
         if self.forgotten > 0 {
             lines.push(format!("and {} more calls of other kinds", self.forgotten));
         }
@@ -70,7 +72,7 @@ impl Denials {
 }
 
 impl Denial {
-    fn line(&self, filter: &Filter) -> String {
+    fn line(&self, filter: &Filter, origins: &Origins) -> String {
         let times = match self.count {
             1 => "once".to_owned(),
             count => format!("{count} times"),
@@ -83,9 +85,15 @@ impl Denial {
             "{} by {}, {times}: {fate}: {}; {}",
             self.words(),
             self.program.escape_debug(),
-            self.reason(filter),
+            self.reason(filter, origins),
             self.remedy(filter)
         )
+    }
+
+    /// The arguments that decided, each with its place.
+    fn tested(&self) -> impl Iterator<Item = (usize, u64)> {
+        let all = self.call.args.into_iter().enumerate();
+        all.filter(|(index, _)| self.judgement.arguments & 1 << index != 0)
     }
 
     /// The call and the arguments that decided.
@@ -94,9 +102,9 @@ impl Denial {
             let Call { nr, arch, .. } = self.call;
             return format!("system call {nr} of architecture {arch:#x}");
         };
-        let tested = (0..self.call.args.len()).filter(|n| self.judgement.arguments & 1 << n != 0);
-        let arguments: Vec<String> = tested
-            .map(|index| words::argument(name, index, self.call.args[index]))
+        let arguments: Vec<String> = self
+            .tested()
+            .map(|(index, value)| words::argument(name, index, value))
             .collect();
         if arguments.is_empty() {
             name.to_owned()
@@ -106,12 +114,12 @@ impl Denial {
     }
 
     /// Which rule denied it.
-    fn reason(&self, filter: &Filter) -> String {
+    fn reason(&self, filter: &Filter, origins: &Origins) -> String {
         let profile = match &filter.profile {
             Profile::Builtin(own) => format!("the {own} profile"),
             Profile::Bundle(_) | Profile::None => "the bundle's profile".to_owned(),
         };
-        if let Some((own, origin)) = filter.origin(self.judgement.by) {
+        if let Some((own, origin)) = origins.of(self.judgement.by) {
             let why = origin.comment.split(". ").next().unwrap_or_default();
             let why = why.trim_end_matches('.');
             return format!("rule {} of the {own} profile ({why})", origin.index);
@@ -159,11 +167,9 @@ impl Denial {
     /// The rule of a profile that would allow the call.
     fn rule(&self) -> String {
         let name = self.call.name().unwrap_or("?");
-        let tested = (0..self.call.args.len()).filter(|n| self.judgement.arguments & 1 << n != 0);
-        let args: Vec<_> = tested
-            .map(|index| {
-                json!({ "index": index, "value": self.call.args[index], "op": "SCMP_CMP_EQ" })
-            })
+        let args: Vec<_> = self
+            .tested()
+            .map(|(index, value)| json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" }))
             .collect();
         let mut rule = json!({ "names": [name], "action": "SCMP_ACT_ALLOW" });
         if !args.is_empty() {

@@ -317,11 +317,8 @@ fn newest(
     let segments = architectures.iter().flat_map(|arch| &arch.segments);
     segments
         .filter_map(|segment| match &segment.meaning {
-            Meaning::Calls(calls) if calls.grows => {
-                let newest_first = calls.numbers.iter().rev();
-                newest_first.copied().find(|(_, row)| is_named(*row))
-            }
-            _ => None,
+            Meaning::Calls(calls) => calls.newest(&is_named),
+            Meaning::Refused => None,
         })
         .map(|(_, row)| row)
         .collect()

@@ -112,9 +112,10 @@ impl Tried<'_> {
         for &rule in &self.conditional {
             let rule = &self.rules.rules[rule];
             for conditions in &rule.alternatives {
-                arguments |= conditions
+                let tested = conditions
                     .iter()
                     .fold(0, |bits, one| bits | 1 << one.argument());
+                arguments |= tested;
                 if conditions
                     .iter()
                     .all(|condition| condition.holds(width, args))
@@ -122,9 +123,7 @@ impl Tried<'_> {
                     return Found {
                         ret: rule.ret,
                         entry: Some(rule.entry),
-                        arguments: conditions
-                            .iter()
-                            .fold(0, |bits, one| bits | 1 << one.argument()),
+                        arguments: tested,
                     };
                 }
             }
@@ -180,10 +179,11 @@ impl Rules {
     /// The greatest number that the profile names, where greater ones are
     /// answered with ENOSYS: they are newer than the profile.
     pub(super) fn refuses_newer(&self, calls: &Calls) -> Option<u32> {
-        let named = |&&(_, row): &&(u32, u16)| self.slots[usize::from(row)].named;
-        let newest = calls.numbers.iter().rev().find(named);
-        let refuses = calls.grows && self.default == returns::errno(libc::EPERM);
-        newest.filter(|_| refuses).map(|(number, _)| *number)
+        if self.default != returns::errno(libc::EPERM) {
+            return None;
+        }
+        let newest = calls.newest(|row| self.slots[usize::from(row)].named);
+        newest.map(|(number, _)| number)
     }
 
     /// The rules that are tried for one row.

@@ -118,13 +118,18 @@ pub fn parse_resources(bytes: &[u8], file: &Path) -> Result<LinuxResources> {
     }
 }
 
-enum ReadError {
+/// Why a file of JSON could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The kernel's reason.
     Io(io::Error),
+    /// It is larger than [`LIMIT`].
     TooLarge,
 }
 
 impl ReadError {
-    fn of(self, file: &Path) -> Error {
+    /// The error about a file of this name.
+    pub fn of(self, file: &Path) -> Error {
         match self {
             ReadError::Io(error) => Error::io("read", file.display(), Sysno::openat, &error),
             ReadError::TooLarge => {
@@ -134,14 +139,27 @@ impl ReadError {
     }
 }
 
-/// Reads to the end, whatever the file claims its size to be: a pipe has none.
-fn read_limited(path: &Path) -> Result<Vec<u8>, ReadError> {
+/// Reads a file to its end, whatever it claims its size to be: a pipe has none.
+///
+/// # Errors
+///
+/// It cannot be read, or is larger than [`LIMIT`].
+pub fn read_limited(path: &Path) -> Result<Vec<u8>, ReadError> {
     let file = File::open(path).map_err(ReadError::Io)?;
     let size = file.metadata().map_err(ReadError::Io)?.len();
-    // One byte more than the file has: `read` then needs no larger buffer to see its end.
+    read_all(file, size)
+}
+
+/// The same for what is open already; `size` is how many bytes are expected.
+///
+/// # Errors
+///
+/// As for [`read_limited`].
+pub fn read_all(from: impl Read, size: u64) -> Result<Vec<u8>, ReadError> {
+    // One byte more than there is: `read` then needs no larger buffer to see the end.
     let capacity = usize::try_from(size.min(LIMIT)).unwrap_or(0) + 1;
     let mut bytes = Vec::with_capacity(capacity);
-    let count = file
+    let count = from
         .take(LIMIT + 1)
         .read_to_end(&mut bytes)
         .map_err(ReadError::Io)?;

@@ -99,7 +99,7 @@ fn place(facts: &Facts) -> Result<(CgroupFacts, CgroupPlan)> {
         path: None,
         resources: Some(&limited),
         devices: &[],
-        device_filter: facts.privileged && !facts.in_user_namespace,
+        device_filter: facts.is_real_root(),
     };
     let plan = cgroup::plan(&request, &cgroups).map_err(|problems| Error::Spec {
         file: PathBuf::from("config.json"),

@@ -135,7 +135,7 @@ fn idmapped(facts: &Facts) -> Finding {
         "",
         "idmap and ridmap can be used",
     );
-    if !facts.privileged || facts.in_user_namespace {
+    if !facts.is_real_root() {
         let found = "only root of the machine may make them";
         return Finding {
             found: found.into(),
@@ -185,7 +185,7 @@ fn try_idmapped() -> Result<()> {
 
 /// Loads a program that allows everything, and lets it go.
 fn device_filter(facts: &Facts) -> Option<Finding> {
-    if !facts.privileged || facts.in_user_namespace {
+    if !facts.is_real_root() {
         return None;
     }
     // r0 = 1; exit

@@ -51,7 +51,7 @@ fn landlock() -> Finding {
 
 /// The bus on which this caller would ask systemd for a cgroup.
 fn bus(facts: &Facts) -> Finding {
-    let real_root = facts.privileged && !facts.in_user_namespace;
+    let real_root = facts.is_real_root();
     let (name, path, repair) = if real_root {
         let path = PathBuf::from("/run/dbus/system_bus_socket");
         (

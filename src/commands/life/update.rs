@@ -1,11 +1,9 @@
 //! Changing the limits of a container.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
-use syscalls::Sysno;
 
 use super::freeze;
 use crate::error::{Error, Life, Result};
@@ -72,20 +70,15 @@ fn carry_out(record: &Record, resources: &LinuxResources, file: &Path) -> Result
 
 /// The limits, and what their origin is called in messages.
 fn read(source: Source) -> Result<(PathBuf, LinuxResources)> {
-    let (file, bytes) = match source {
+    let (bytes, file) = match source {
         Source::Options(resources) => return Ok(("the options".into(), *resources)),
-        Source::File(file) => {
-            let open = std::fs::File::open(&file)
-                .map_err(|e| Error::io("open", file.display(), Sysno::openat, &e))?;
-            let bytes = read_limited(open, &file)?;
-            (file, bytes)
-        }
+        Source::File(file) => (bundle::read_limited(&file), file),
         Source::StandardInput => {
-            let file = PathBuf::from("standard input");
-            let bytes = read_limited(std::io::stdin(), &file)?;
-            (file, bytes)
+            let bytes = bundle::read_all(std::io::stdin(), 0);
+            (bytes, PathBuf::from("standard input"))
         }
     };
+    let bytes = bytes.map_err(|error| error.of(&file))?;
     let mut resources = bundle::parse_resources(&bytes, &file)?;
     if resources.devices().is_some() {
         // Engines send the whole object back; runc leaves devices alone as well.
@@ -93,14 +86,6 @@ fn read(source: Source) -> Result<(PathBuf, LinuxResources)> {
         resources.set_devices(None);
     }
     Ok((file, resources))
-}
-
-fn read_limited(from: impl Read, file: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    from.take(bundle::LIMIT)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::io("read", file.display(), Sysno::read, &e))?;
-    Ok(bytes)
 }
 
 /// `cpu.max` has quota and period. Where only one of them is to change, the other
