@@ -102,11 +102,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The joiner's last act: the first process becomes its sibling.
+    /// The joiner's last act: the first process becomes its sibling, and waits
+    /// until the runtime knows it. What it says could otherwise come before the
+    /// joiner's own word, and be taken for the joiner's.
     fn clone_first_process(&mut self) -> Result<()> {
         let parent = u64::from(libc::CLONE_PARENT.cast_unsigned());
         match process::clone(self.plan.enter.new | parent, None)? {
-            Cloned::Child => Ok(()),
+            Cloned::Child => protocol::await_proceed(self.socket()),
             Cloned::Parent { pid, .. } => {
                 protocol::tell_parent(self.socket(), &ToParent::Cloned(pid))?;
                 process::exit(0)

@@ -354,7 +354,8 @@ impl Launch<'_> {
         self.pid = pid;
         self.pidfd = process::pidfd_open(pid).map_err(failed)?;
         self.joining = false;
-        attendant.process(pid, self.pidfd.as_fd())
+        attendant.process(pid, self.pidfd.as_fd())?;
+        self.proceed()
     }
 
     fn failed(&mut self, step: u16, failure: Failure) -> Error {

@@ -14,7 +14,8 @@ pub enum ToParent {
     AwaitCgroup,
     /// Write the id maps of this process, then proceed.
     IdMaps,
-    /// The joiner cloned the container's first process; its pid in the parent's namespace.
+    /// The joiner cloned the container's first process, which is to proceed; its
+    /// pid in the parent's namespace.
     Cloned(i32),
     /// The namespaces exist: run the prestart and createRuntime hooks, then proceed.
     RuntimeHooks,
