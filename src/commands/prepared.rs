@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::systemd::{self, Instance};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
-use crate::policy::{self, HardenedSpec};
+use crate::policy::{self, HardenedSpec, Level};
 use crate::seccomp::Asks;
 use crate::spec::bundle;
 use crate::spec::validate::{self, Caller};
@@ -80,6 +80,7 @@ impl Prepared {
 /// Reads and judges a bundle; touches nothing.
 pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
+    let hardening = global.hardening.settle(Level::Baseline)?;
     let bundle = bundle::read(bundle)?;
     let file = bundle.file();
     let valid = validate::validate(
@@ -88,7 +89,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
             privileged: facts.privileged,
         },
     )?;
-    let mut hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
+    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problem| Error::Spec {
         file: file.clone(),
         problems: vec![problem],
     })?;
