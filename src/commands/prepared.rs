@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
+use super::hardening;
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::{Environment, Manager};
@@ -17,7 +18,7 @@ use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::systemd::{self, Instance};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
-use crate::policy::{self, HardenedSpec, Level};
+use crate::policy::{self, HardenedSpec, Level, Rule};
 use crate::seccomp::Asks;
 use crate::spec::bundle;
 use crate::spec::validate::{self, Caller};
@@ -44,7 +45,6 @@ impl Prepared {
             parent_mount: self.parent_mount.clone(),
             park: true,
             no_pivot: false,
-            no_new_keyring: false,
             preserved_fds: 0,
             listen_fds: 0,
             notify: None,
@@ -58,6 +58,11 @@ impl Prepared {
         let Some(purpose) = purpose else {
             return Ok(None);
         };
+        if matches!(purpose, Purpose::Record(_)) {
+            // While calls are written down only the floor denies any.
+            let permitted = self.hardened.hardening.permit(Rule::SeccompDefault);
+            permitted.map_err(|refusal| Error::Usage(format!("--record-profile: {refusal}")))?;
+        }
         let judge = self.hardened.filter.judge();
         let judge = judge.map_err(|problems| self.refused(problems))?;
         Ok(Some(Supervisor::new(purpose, judge)))
@@ -80,7 +85,7 @@ impl Prepared {
 /// Reads and judges a bundle; touches nothing.
 pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
-    let hardening = global.hardening.settle(Level::Baseline)?;
+    let hardening = hardening::settle(&global.hardening, Level::Baseline)?;
     let bundle = bundle::read(bundle)?;
     let file = bundle.file();
     let valid = validate::validate(
@@ -89,15 +94,11 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
             privileged: facts.privileged,
         },
     )?;
-    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problem| Error::Spec {
+    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| Error::Spec {
         file: file.clone(),
-        problems: vec![problem],
+        problems,
     })?;
     hardened.warnings.iter().for_each(log::warning);
-    hardened
-        .outcomes
-        .iter()
-        .for_each(|outcome| log::debug(format!("rule {outcome}")));
     let rootfs = root_directory(&hardened, &file)?;
     // Whether to go on without a cgroup: `--rootless` decides nothing else. As
     // root of a child user namespace engines of ordinary users call.
@@ -116,7 +117,12 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         best_effort: global.best_effort,
         file: &file,
     };
-    let cgroup = plan_cgroup(&wish, &facts, &mut choice, manager.as_mut())?;
+    let mut cgroup = plan_cgroup(&wish, &facts, &mut choice, manager.as_mut())?;
+    add_limits(&mut hardened, cgroup.as_mut(), &choice.reason);
+    hardened
+        .outcomes
+        .iter()
+        .for_each(|outcome| log::debug(format!("rule {outcome}")));
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
     Ok(Prepared {
@@ -234,6 +240,22 @@ fn plan_cgroup(
     }
     let access = cgroups.access(&plan.path);
     settle(plan, &access, wish, choice)
+}
+
+/// Adds the limits that the bundle leaves out to a cgroup, if there is one.
+fn add_limits(hardened: &mut HardenedSpec, cgroup: Option<&mut CgroupPlan>, reason: &str) {
+    match cgroup {
+        Some(plan) => {
+            for limit in &hardened.limits {
+                plan.prefer(limit.file, limit.value);
+            }
+        }
+        None => {
+            for limit in std::mem::take(&mut hardened.limits) {
+                policy::lose(&mut hardened.outcomes, limit.rule, reason);
+            }
+        }
+    }
 }
 
 /// The plan or none, with the reason.

@@ -5,11 +5,13 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::super::cli::Global;
+use super::super::hardening;
 use super::super::root;
 use super::finding::{Finding, Status};
 use crate::error::Error;
 use crate::execute::protect;
 use crate::host::{Facts, kernel};
+use crate::policy::{Level, PolicyFile, Wish};
 
 pub(super) fn examine(facts: &Facts, global: &Global, findings: &mut Vec<Finding>) {
     findings.push(security_modules());
@@ -17,6 +19,7 @@ pub(super) fn examine(facts: &Facts, global: &Global, findings: &mut Vec<Finding
     findings.push(bus(facts));
     findings.push(state(global));
     findings.push(self_protection());
+    findings.push(policy());
 }
 
 fn security_modules() -> Finding {
@@ -106,6 +109,23 @@ fn state(global: &Global) -> Finding {
             error,
             "no container can be recorded",
             "give another one with --root",
+        ),
+    }
+}
+
+/// A policy file that cannot be obeyed keeps every container from starting.
+fn policy() -> Finding {
+    let line = Finding::ok("capsid", "policy", "", "of bundles that name none");
+    match hardening::settle(&Wish::default(), Level::Baseline) {
+        Ok(hardening) => Finding {
+            found: format!("hardening at level {}", hardening.level),
+            ..line
+        },
+        Err(error) => line.fails(
+            Status::Missing,
+            error,
+            "no container is created",
+            format!("as root: repair {}, or remove it", PolicyFile::PATH),
         ),
     }
 }
