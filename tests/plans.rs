@@ -257,6 +257,7 @@ impl Case {
             ),
         };
         let request = systemd::Request {
+            asked: true,
             id: ID,
             path,
             instance,
