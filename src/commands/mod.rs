@@ -29,6 +29,7 @@ mod prepared;
 mod ps;
 mod resume;
 mod run;
+mod sandbox;
 mod seccomp;
 mod spec;
 mod start;

@@ -18,9 +18,38 @@ use crate::plan::build::{self, Options};
 use crate::plan::cgroup::systemd::{self, Instance};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
 use crate::policy::{self, HardenedSpec};
-use crate::seccomp::Asks;
-use crate::spec::bundle;
+use crate::seccomp::{Asks, Builtin, Profile};
+use crate::spec::bundle::{self, Bundle};
 use crate::spec::validate::{self, Caller};
+
+/// A configuration on its way in, and what is special about it.
+pub(super) struct Entry {
+    /// The configuration, and the directory that relative paths in it begin at.
+    pub(super) bundle: Bundle,
+    /// What only a sandbox has: it comes from options and from no file.
+    pub(super) sandbox: Option<Sandboxed>,
+}
+
+/// What a sandbox has besides its configuration.
+pub(super) struct Sandboxed {
+    /// The root file system, which is there or will be.
+    pub(super) rootfs: PathBuf,
+    /// The filter, where the configuration has no profile.
+    pub(super) profile: Builtin,
+    /// Controllers whose limits somebody asked for; the other limits are defaults.
+    pub(super) asked: Vec<&'static str>,
+}
+
+impl Entry {
+    /// A bundle from its directory.
+    pub(super) fn read(bundle: &Path) -> Result<Self> {
+        let bundle = bundle::read(bundle)?;
+        Ok(Self {
+            bundle,
+            sandbox: None,
+        })
+    }
+}
 
 /// A bundle, checked and hardened, with what the machine can give.
 pub(super) struct Prepared {
@@ -53,6 +82,12 @@ impl Prepared {
         }
     }
 
+    /// Whether the program gets a terminal.
+    pub(super) fn terminal(&self) -> bool {
+        let process = self.hardened.spec.process().as_ref();
+        process.is_some_and(|process| process.terminal().unwrap_or(false))
+    }
+
     /// A supervisor for a purpose.
     pub(super) fn supervise(&self, purpose: Option<Purpose>) -> Result<Option<Supervisor>> {
         let Some(purpose) = purpose else {
@@ -77,10 +112,10 @@ impl Prepared {
     }
 }
 
-/// Reads and judges a bundle; touches nothing.
-pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
+/// Judges a configuration; touches nothing.
+pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
-    let bundle = bundle::read(bundle)?;
+    let Entry { bundle, sandbox } = entry;
     let file = bundle.file();
     let valid = validate::validate(
         bundle,
@@ -97,12 +132,18 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         .outcomes
         .iter()
         .for_each(|outcome| log::debug(format!("rule {outcome}")));
-    let rootfs = root_directory(&hardened, &file)?;
+    let rootfs = match &sandbox {
+        Some(sandbox) => {
+            use_profile(&mut hardened, sandbox.profile);
+            sandbox.rootfs.clone()
+        }
+        None => root_directory(&hardened, &file)?,
+    };
     // Whether to go on without a cgroup: `--rootless` decides nothing else. As
     // root of a child user namespace engines of ordinary users call.
     let real_root = facts.is_real_root();
     let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
-    let must_have = must_have && !global.best_effort;
+    let must_have = must_have && !global.best_effort && sandbox.is_none();
     let mut choice = Choice::default();
     let mut manager = match global.systemd_cgroup {
         true => Some(Manager::connect(instance(&facts), &Environment::read())?),
@@ -113,9 +154,11 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         id,
         must_have,
         best_effort: global.best_effort,
+        asked: sandbox.as_ref().map(|sandbox| sandbox.asked.as_slice()),
         file: &file,
     };
     let cgroup = plan_cgroup(&wish, &facts, &mut choice, manager.as_mut())?;
+    choice.quiet = sandbox.is_some() && !global.best_effort;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
     Ok(Prepared {
@@ -185,7 +228,16 @@ struct CgroupWish<'a> {
     id: &'a str,
     must_have: bool,
     best_effort: bool,
+    /// For a sandbox: controllers of limits that are no defaults.
+    asked: Option<&'a [&'static str]>,
     file: &'a Path,
+}
+
+impl CgroupWish<'_> {
+    /// Whether there are limits that may be lost.
+    fn may_lose(&self) -> bool {
+        self.best_effort || self.asked.is_some()
+    }
 }
 
 fn plan_cgroup(
@@ -213,10 +265,10 @@ fn plan_cgroup(
     };
     let plan = cgroup::plan(&request, &cgroups).map_err(refused)?;
     plan.notes.iter().for_each(log::warning);
-    let plan = if wish.best_effort {
-        plan.waived()
-    } else {
-        plan
+    let plan = match (wish.best_effort, wish.asked) {
+        (true, _) => plan.waived(&[]),
+        (false, Some(asked)) => plan.waived(asked),
+        (false, None) => plan,
     };
     if let (Some(manager), true) = (manager, cgroups.mount.is_some()) {
         let request = systemd::Request {
@@ -235,6 +287,28 @@ fn plan_cgroup(
     settle(plan, &access, wish, choice)
 }
 
+/// The way out for whoever wrote options and no `linux.resources`.
+fn sandboxed(error: Error, wish: &CgroupWish<'_>) -> Error {
+    match error {
+        Error::Missing { doing, missing, .. } if wish.asked.is_some() => Error::Missing {
+            doing,
+            missing,
+            repair: "run it in a cgroup that is yours (systemd-run --user --scope -p Delegate=yes \
+                     capsid sandbox ...), or go on without the limit: \
+                     capsid --cgroups=best-effort sandbox ..."
+                .into(),
+        },
+        other => other,
+    }
+}
+
+/// The profile of a sandbox, unless it brings one.
+fn use_profile(hardened: &mut HardenedSpec, profile: Builtin) {
+    if let Profile::Builtin(own) = &mut hardened.filter.profile {
+        *own = profile;
+    }
+}
+
 /// The plan or none, with the reason.
 fn settle(
     plan: CgroupPlan,
@@ -243,7 +317,8 @@ fn settle(
     choice: &mut Choice,
 ) -> Result<Option<CgroupPlan>> {
     let filtered = plan.devices.is_some();
-    match plan.clone().settle(access, wish.must_have)? {
+    let settled = plan.clone().settle(access, wish.must_have);
+    match settled.map_err(|error| sandboxed(error, wish))? {
         Ok(plan) => {
             let linux = wish.spec.linux().as_ref();
             let named = linux.is_some_and(|linux| linux.cgroups_path().is_some());
@@ -251,7 +326,7 @@ fn settle(
                 true => "where linux.cgroupsPath says, which can be written".into(),
                 false => "beside capsid's own, which can be written".into(),
             };
-            if wish.best_effort {
+            if wish.may_lose() {
                 choice.lose_processes(&plan);
             }
             Ok(Some(plan))
@@ -264,7 +339,7 @@ fn settle(
                 log::debug(&reason);
             }
             choice.reason = reason;
-            if wish.best_effort {
+            if wish.may_lose() {
                 choice.lose_all(&plan);
             }
             Ok(None)
