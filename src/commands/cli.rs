@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
+use super::hardening;
 use super::{
     create, delete, doctor, events, exec, explain, features, kill, list, options, pause, ps,
     resume, root, run, sandbox, seccomp, spec, start, state, update,
@@ -113,6 +114,8 @@ pub(crate) struct Global {
     pub(crate) rootless: Option<bool>,
     /// Go on without the limits that cannot be had here, with a warning.
     pub(crate) best_effort: bool,
+    /// The level and the rules that the command line names.
+    pub(crate) hardening: hardening::Wish,
     /// `capsid`, or `runc` for callers that expect that name in messages.
     pub(crate) called_as: &'static str,
 }
@@ -363,6 +366,7 @@ impl Global {
             rootless,
             best_effort: options::given(matches, "cgroups")
                 .is_some_and(|word| word == "best-effort"),
+            hardening: hardening::Wish::from_matches(matches)?,
             called_as,
         })
     }
@@ -386,6 +390,7 @@ fn top(called_as: &'static str) -> Command {
                 .value_parser(["required", "best-effort", ""])
                 .hide_possible_values(true),
         )
+        .args(hardening::options())
         .arg(
             Arg::new("version")
                 .short('v')

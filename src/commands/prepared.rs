@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
+use super::hardening::Wish;
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::{Environment, Manager};
@@ -17,7 +18,7 @@ use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::systemd::{self, Instance};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
-use crate::policy::{self, HardenedSpec};
+use crate::policy::{self, Enforcement, HardenedSpec, Level, Rule};
 use crate::seccomp::{Asks, Builtin, Profile};
 use crate::spec::bundle::{self, Bundle};
 use crate::spec::validate::{self, Caller};
@@ -36,6 +37,8 @@ pub(super) struct Sandboxed {
     pub(super) rootfs: PathBuf,
     /// The filter, where the configuration has no profile.
     pub(super) profile: Builtin,
+    /// The level and the rules that its options name.
+    pub(super) hardening: Wish,
     /// Controllers whose limits somebody asked for; the other limits are defaults.
     pub(super) asked: Vec<&'static str>,
 }
@@ -116,6 +119,10 @@ impl Prepared {
 pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
     let Entry { bundle, sandbox } = entry;
+    let hardening = match &sandbox {
+        Some(sandbox) => sandbox.hardening.settle(Level::Strict)?,
+        None => global.hardening.settle(Level::Baseline)?,
+    };
     let file = bundle.file();
     let valid = validate::validate(
         bundle,
@@ -123,7 +130,7 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
             privileged: facts.privileged,
         },
     )?;
-    let mut hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
+    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problem| Error::Spec {
         file: file.clone(),
         problems: vec![problem],
     })?;
@@ -304,8 +311,13 @@ fn sandboxed(error: Error, wish: &CgroupWish<'_>) -> Error {
 
 /// The profile of a sandbox, unless it brings one.
 fn use_profile(hardened: &mut HardenedSpec, profile: Builtin) {
-    if let Profile::Builtin(own) = &mut hardened.filter.profile {
-        *own = profile;
+    let Profile::Builtin(own) = &mut hardened.filter.profile else {
+        return;
+    };
+    *own = profile;
+    let mut outcomes = hardened.outcomes.iter_mut();
+    if let Some(outcome) = outcomes.find(|outcome| outcome.rule == Rule::SeccompDefault) {
+        outcome.enforcement = Enforcement::Enforced(format!("the {profile} profile"));
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) fn explain(global: &Global, matches: &ArgMatches) -> Result<u8> {
     }
     let id = "ID";
     let place = global.root.join(id);
-    let prepared = prepare(global, entry(&made, place), id)?;
+    let prepared = prepare(global, entry(global, &made, place), id)?;
     print(&(text + &explain::text(&prepared, id)?))
 }
 
@@ -106,19 +106,20 @@ fn make(global: &Global, matches: &ArgMatches, umask: u32) -> Result<Made> {
     let facts = Facts::read();
     let userland = Userland::read(facts.uid, umask);
     let choices = Choices::from_matches(matches)?;
-    let mut asked = Asked::of(choices, &facts, &global.root)?;
+    let mut asked = Asked::of(choices, &global.root)?;
     let mut sandbox = sandbox::build(&asked.request, &userland, &facts)?;
     sandbox.warnings.append(&mut asked.warnings);
     Ok(Made { sandbox, asked })
 }
 
-fn entry(made: &Made, place: PathBuf) -> Entry {
+fn entry(global: &Global, made: &Made, place: PathBuf) -> Entry {
     let mut spec = made.sandbox.spec.clone();
     let profile = made.asked.seccomp.place_in(&mut spec);
     Entry {
         sandbox: Some(Sandboxed {
             rootfs: place.join(ROOTFS),
             profile,
+            hardening: global.hardening.clone().with(&made.asked.hardening),
             asked: made.asked.limited(),
         }),
         bundle: Bundle {
@@ -158,7 +159,7 @@ fn create(global: &Global, made: &Made, id: &str) -> Result<Created> {
     let slot = Root::open_or_create(&global.root)?.reserve(id)?;
     skeleton::make(slot.container().dir(), ROOTFS, &made.sandbox.skeleton)?;
     let place = slot.container().path().to_owned();
-    let prepared = prepare(global, entry(made, place.clone()), id)?;
+    let prepared = prepare(global, entry(global, made, place.clone()), id)?;
     let args = CreateArgs {
         id: id.to_owned(),
         bundle: place,

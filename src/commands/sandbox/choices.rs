@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgMatches};
 
+use crate::commands::hardening;
 use crate::commands::options::{all, given, is_on, switch, text, texts};
 use crate::error::{Error, Result};
 
@@ -21,6 +22,8 @@ pub(super) struct Choices {
     pub(super) cpus: Option<String>,
     pub(super) pids: Option<String>,
     pub(super) seccomp: Option<String>,
+    pub(super) hardening: Option<String>,
+    pub(super) relax: Vec<String>,
     pub(super) tty: Option<String>,
     pub(super) quiet: bool,
     pub(super) print_spec: bool,
@@ -100,7 +103,8 @@ pub(super) fn definitions() -> Vec<Arg> {
     let lists = LISTS.map(|(name, value, help)| texts(name, value, help));
     let single = SINGLE.map(|(name, value, help)| text(name, value, help));
     let switches = SWITCHES.map(|(name, help)| switch(name, help));
-    lists.into_iter().chain(single).chain(switches).collect()
+    let all = lists.into_iter().chain(single).chain(switches);
+    all.chain(hardening::options()).collect()
 }
 
 impl Choices {
@@ -119,6 +123,8 @@ impl Choices {
             cpus: given(matches, "cpus"),
             pids: given(matches, "pids"),
             seccomp: given(matches, "seccomp"),
+            hardening: given(matches, "hardening"),
+            relax: all(matches, "relax"),
             tty: given(matches, "tty"),
             quiet: is_on(matches, "quiet"),
             print_spec: is_on(matches, "print-spec"),

@@ -7,9 +7,9 @@ use oci_spec::runtime::Spec;
 
 use super::choices::Choices;
 use super::paths;
+use crate::commands::hardening::Wish;
 use crate::commands::root;
 use crate::error::{Error, Result};
-use crate::host::Facts;
 use crate::sandbox::{Limits, Net, Request, Seccomp, Tmpfs};
 use crate::seccomp::{Builtin, source};
 
@@ -19,6 +19,8 @@ pub(super) struct Asked {
     pub(super) request: Request,
     /// The system calls.
     pub(super) seccomp: Seccomp,
+    /// The level and the rules that are given up.
+    pub(super) hardening: Wish,
     /// Say nothing about refused calls.
     pub(super) quiet: bool,
     /// Only print the configuration.
@@ -30,7 +32,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of(choices: Choices, facts: &Facts, state: &Path) -> Result<Self> {
+    pub(super) fn of(choices: Choices, state: &Path) -> Result<Self> {
         let here = root::absolute(".".as_ref())?;
         let mut warnings = Vec::new();
         let mut binds = Vec::new();
@@ -76,10 +78,10 @@ impl Asked {
             terminal: terminal(choices.tty.as_deref())?,
         };
         let bundle = choices.bundle.map(|path| root::absolute(path.as_ref()));
-        let _ = facts;
         Ok(Self {
             request,
             seccomp: seccomp(choices.seccomp.as_deref(), &here)?,
+            hardening: Wish::of(choices.hardening.as_deref(), &choices.relax)?,
             quiet: choices.quiet,
             print_spec: choices.print_spec,
             bundle: bundle.transpose()?,
