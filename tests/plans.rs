@@ -303,6 +303,7 @@ impl Case {
             listen_fds: self.choices.listen_fds,
             notify: self.choices.notify.clone(),
             asks: self.choices.asks(),
+            plain_sources: false,
             cgroup,
         };
         let (plan, warnings) = build::for_create(hardened, facts, options).map_err(problems)?;

@@ -25,7 +25,7 @@ use crate::plan::cgroup::CgroupPlan;
 use crate::plan::cgroup::systemd::Instance;
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::HardenedSpec;
-use crate::seccomp::Asks;
+use crate::seccomp::{Advice, Asks};
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot, check_id};
 
@@ -145,6 +145,11 @@ pub(super) fn create_in(
         notify: None,
         supervisor,
         quiet: prepared.choice.quiet,
+        advice: if mode.sandbox {
+            Advice::Sandbox
+        } else {
+            Advice::Bundle
+        },
     }
     .carry_out(&plan, mode.park)
 }
@@ -223,6 +228,8 @@ struct Creation<'a> {
     supervisor: Option<Supervisor>,
     /// Nobody asked for the limits that may be left out.
     quiet: bool,
+    /// In whose words denied calls are reported.
+    advice: Advice,
 }
 
 impl Creation<'_> {
@@ -265,7 +272,7 @@ impl Creation<'_> {
                 }
                 clean_up(&self.record, cgroup);
                 if let Some(Purpose::Report(denials)) = self.supervisor.map(|one| one.purpose) {
-                    system_calls::tell_denials(&denials, &self.record.filter);
+                    system_calls::tell_denials(&denials, &self.record.filter, self.advice);
                 }
                 Err(error)
             }

@@ -65,6 +65,8 @@ pub(super) struct Prepared {
     pub(super) manager: Option<Manager>,
     pub(super) rootfs: PathBuf,
     pub(super) parent_mount: Option<PathBuf>,
+    /// Of a sandbox, and of no bundle.
+    pub(super) sandbox: bool,
 }
 
 impl Prepared {
@@ -81,6 +83,7 @@ impl Prepared {
             listen_fds: 0,
             notify: None,
             asks: Asks::Nobody,
+            plain_sources: self.sandbox,
             cgroup: self.cgroup.clone(),
         }
     }
@@ -146,11 +149,7 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         }
         None => root_directory(&hardened, &file)?,
     };
-    // Whether to go on without a cgroup: `--rootless` decides nothing else. As
-    // root of a child user namespace engines of ordinary users call.
-    let real_root = facts.is_real_root();
-    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
-    let must_have = must_have && !global.best_effort && sandbox.is_none();
+    let must_have = must_have_cgroup(global, &facts) && sandbox.is_none();
     let mut choice = Choice::default();
     let mut manager = match global.systemd_cgroup {
         true => Some(Manager::connect(instance(&facts), &Environment::read())?),
@@ -176,7 +175,16 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         manager,
         rootfs,
         parent_mount,
+        sandbox: sandbox.is_some(),
     })
+}
+
+/// Whether going on without a cgroup is an error: `--rootless` decides nothing
+/// else. As root of a child user namespace engines of ordinary users call.
+fn must_have_cgroup(global: &Global, facts: &Facts) -> bool {
+    let real_root = facts.is_real_root();
+    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
+    must_have && !global.best_effort
 }
 
 /// The root file system's directory, absolute. A symbolic link is refused: it

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
 use nix::unistd::symlinkat;
 use syscalls::Sysno;
 
@@ -35,6 +35,13 @@ pub fn make(parent: BorrowedFd<'_>, name: &str, skeleton: &Skeleton) -> Result<(
         match entry {
             Entry::Directory => mkdirat(&root, path, directory)
                 .map_err(|errno| failed(path, Sysno::mkdirat, errno))?,
+            Entry::Shared => {
+                let make = |errno| failed(path, Sysno::mkdirat, errno);
+                mkdirat(&root, path, directory).map_err(make)?;
+                let all = Mode::from_bits_truncate(0o777);
+                fchmodat(&root, path, all, FchmodatFlags::FollowSymlink)
+                    .map_err(|errno| failed(path, Sysno::fchmodat, errno))?;
+            }
             Entry::Link(target) => symlinkat(target, &root, path)
                 .map_err(|errno| failed(path, Sysno::symlinkat, errno))?,
             Entry::File(text) => {

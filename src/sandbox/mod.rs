@@ -7,6 +7,7 @@
 mod accounts;
 mod limits;
 mod mounts;
+mod overlays;
 mod request;
 mod skeleton;
 mod system;
@@ -25,7 +26,7 @@ use crate::host::userland::Userland;
 use crate::policy;
 
 pub use accounts::Account;
-pub use request::{Bind, Limits, Net, Request, Seccomp, Tmpfs};
+pub use request::{Bind, Limits, Net, Overlay, Request, Seccomp, Tmpfs};
 pub use skeleton::{Entry, Skeleton};
 
 /// The name of the root's directory in the bundle.
@@ -243,7 +244,11 @@ impl Maker<'_> {
             namespace.set_typ(kind);
             namespace
         });
-        let own = |list: &[&str]| Some(list.iter().map(ToString::to_string).collect());
+        let own = |list: &[&str]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+        let mut masked = own(&policy::MASKED_PATHS);
+        if !self.request.overlays.is_empty() {
+            masked.push(overlays::STAGE.to_owned());
+        }
         let resources = self.resources();
         let mut linux = Linux::default();
         linux
@@ -251,8 +256,8 @@ impl Maker<'_> {
             .set_uid_mappings(Some(mappings(&self.account.uid_maps)))
             .set_gid_mappings(Some(mappings(&self.account.gid_maps)))
             .set_resources(Some(resources))
-            .set_masked_paths(own(&policy::MASKED_PATHS))
-            .set_readonly_paths(own(&policy::READONLY_PATHS));
+            .set_masked_paths(Some(masked))
+            .set_readonly_paths(Some(own(&policy::READONLY_PATHS)));
         linux
     }
 

@@ -4,6 +4,7 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::Mount;
 
+use super::overlays::STAGE;
 use super::skeleton::Entry;
 use super::{Bind, Maker, Tmpfs, is_within, mappings};
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ pub(super) enum Kind {
 }
 
 /// Inside, these are the sandbox's own.
-const RESERVED: [&str; 3] = ["/proc", "/dev", "/sys"];
+const RESERVED: [&str; 4] = ["/proc", "/dev", "/sys", STAGE];
 
 /// One file for so many bytes: without a limit, empty files fill the kernel's memory.
 const BYTES_PER_FILE: u64 = 16_384;
@@ -38,7 +39,7 @@ pub(super) fn bind(source: &Path, destination: &Path, kind: Kind) -> Mount {
     )
 }
 
-fn mount(destination: &Path, typ: &str, source: &Path, options: &[&str]) -> Mount {
+pub(super) fn mount(destination: &Path, typ: &str, source: &Path, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
     mount
         .set_destination(destination.to_owned())
@@ -62,6 +63,9 @@ impl Maker<'_> {
         for one in &self.request.binds {
             given.push(self.bound(one)?);
         }
+        for (index, one) in self.request.overlays.iter().enumerate() {
+            given.extend(self.overlay(index, one)?);
+        }
         for (index, one) in given.iter().enumerate() {
             let same = |other: &Mount| other.destination() == one.destination();
             if given[..index].iter().any(same) {
@@ -80,7 +84,10 @@ impl Maker<'_> {
         });
         mounts.extend(given);
         // Stable: of equal depth the order does not matter.
-        mounts.sort_by_key(|one| one.destination().components().count());
+        mounts.sort_by_key(|one| {
+            let path = one.destination();
+            (!is_within(path, STAGE), path.components().count())
+        });
         Ok(mounts)
     }
 
@@ -122,7 +129,7 @@ impl Maker<'_> {
     }
 
     /// A quarter of the machine's memory: what one private directory may hold.
-    fn quarter(&self) -> u64 {
+    pub(super) fn quarter(&self) -> u64 {
         (self.userland.memory / 4).max(16 << 20)
     }
 
@@ -143,7 +150,13 @@ impl Maker<'_> {
     }
 
     /// A tmpfs that belongs to the program.
-    fn memory(&self, destination: &Path, size: u64, mode: &str, options: &[&str]) -> Mount {
+    pub(super) fn memory(
+        &self,
+        destination: &Path,
+        size: u64,
+        mode: &str,
+        options: &[&str],
+    ) -> Mount {
         let files = (size / BYTES_PER_FILE).max(256);
         let settings = [
             format!("mode={mode}"),
@@ -174,17 +187,36 @@ impl Maker<'_> {
         };
         self.place(&one.destination, option, entry)?;
         let mut mount = bind(&one.source, &one.destination, kind);
+        self.map_owner(&mut mount, one);
+        Ok(mount)
+    }
+
+    /// Root's sandbox runs as a user of its own: what belongs to the owner of
+    /// the given path belongs to that user inside.
+    pub(super) fn map_owner(&self, mount: &mut Mount, one: &Bind) {
         if self.account.idmaps && one.idmap {
             let (uid, gid) = self.account.outside;
             mount
                 .set_uid_mappings(Some(mappings(&[(one.owner.0, uid, 1)])))
                 .set_gid_mappings(Some(mappings(&[(one.owner.1, gid, 1)])));
         }
-        Ok(mount)
+    }
+
+    /// The same for a layer, in which the kernel works as whoever mounts it, the
+    /// root of the sandbox: as nobody on the disk.
+    pub(super) fn map_layer(&self, mount: &mut Mount, one: &Bind) {
+        const NOBODY: u32 = 65_534;
+        if self.account.idmaps && one.idmap && one.owner != (NOBODY, NOBODY) {
+            let ((uid, gid), base) = (self.account.outside, self.account.uid_maps[0].1);
+            let list = |owner, id| mappings(&[(owner, id, 1), (NOBODY, base, 1)]);
+            mount
+                .set_uid_mappings(Some(list(one.owner.0, uid)))
+                .set_gid_mappings(Some(list(one.owner.1, gid)));
+        }
     }
 
     /// Makes the mount point of something that was given, where it may be.
-    fn place(&mut self, path: &Path, option: &str, entry: Entry) -> Result<()> {
+    pub(super) fn place(&mut self, path: &Path, option: &str, entry: Entry) -> Result<()> {
         let refuse = |why: String| Err(Error::Usage(format!("{option} {}: {why}", path.display())));
         let plain = path
             .components()

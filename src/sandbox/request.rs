@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxSeccomp;
 
+use crate::host::userland::Found;
+
 /// What was asked of the sandbox.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
@@ -13,6 +15,13 @@ pub struct Request {
     pub binds: Vec<Bind>,
     /// Empty private directories.
     pub tmpfs: Vec<Tmpfs>,
+    /// Directories of the host with a private layer over them.
+    pub overlays: Vec<Overlay>,
+    /// Another root than the host's programs: what is at its top.
+    pub rootfs: Option<Vec<(PathBuf, Found)>>,
+    /// Where the bundle is, for runtimes that find layers by their whole path;
+    /// without it they are found inside.
+    pub place: Option<PathBuf>,
     /// What it reaches.
     pub net: Net,
     /// Variables besides the clean ones.
@@ -44,6 +53,15 @@ pub struct Bind {
     pub owner: (u32, u32),
     /// Its file system can be mounted with other owners.
     pub idmap: bool,
+}
+
+/// A directory of the host that looks as if it could be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// What is below.
+    pub lower: Bind,
+    /// Where changes are kept; without it they end with the sandbox.
+    pub upper: Option<Bind>,
 }
 
 /// An empty private directory in memory.

@@ -14,6 +14,9 @@ pub struct Skeleton {
 pub enum Entry {
     /// A directory.
     Directory,
+    /// A directory that everyone may write: the top of an overlay takes its mode
+    /// from it.
+    Shared,
     /// A file with this content.
     File(String),
     /// A symbolic link to this.

@@ -16,9 +16,26 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files
 impl Maker<'_> {
     /// The mounts of the host's programs.
     pub(super) fn system(&mut self) -> Vec<Mount> {
+        if let Some(top) = &self.request.rootfs {
+            return self.shown(top.iter().map(|(path, found)| (path.as_path(), found)));
+        }
+        self.note(
+            "/usr, /bin, /lib and what else leads to the host's programs, read-only",
+            "programs and libraries work, and cannot be changed",
+        );
+        self.note(
+            "of /etc only the dynamic loader's cache, certificates, time zone, alternatives and \
+             a few tables",
+            "the rest describes the machine and its users",
+        );
+        let userland = self.userland;
+        let files = userland.files.iter();
+        self.shown(files.map(|(path, found)| (Path::new(*path), found)))
+    }
+
+    fn shown<'f>(&mut self, files: impl Iterator<Item = (&'f Path, &'f Found)>) -> Vec<Mount> {
         let mut mounts = Vec::new();
-        for (path, found) in &self.userland.files {
-            let path = Path::new(path);
+        for (path, found) in files {
             if path == Path::new("/etc/resolv.conf") && self.request.net == Net::None {
                 continue;
             }
@@ -34,20 +51,15 @@ impl Maker<'_> {
                 }
             }
         }
-        self.note(
-            "/usr, /bin, /lib and what else leads to the host's programs, read-only",
-            "programs and libraries work, and cannot be changed",
-        );
-        self.note(
-            "of /etc only the dynamic loader's cache, certificates, time zone, alternatives and \
-             a few tables",
-            "the rest describes the machine and its users",
-        );
         mounts
     }
 
     /// Files of `/etc` that are made up.
     pub(super) fn made_up(&mut self) {
+        if self.request.rootfs.is_some() {
+            // The other root brings its own.
+            return;
+        }
         let name = self.request.hostname.as_deref().unwrap_or("sandbox");
         let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost {name}\n");
         let files: [(&str, String); 5] = [

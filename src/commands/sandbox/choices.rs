@@ -13,6 +13,13 @@ pub(super) struct Choices {
     pub(super) rw: Vec<String>,
     pub(super) cwd: bool,
     pub(super) chdir: Option<String>,
+    pub(super) overlay: Vec<String>,
+    pub(super) overlay_upper: Option<String>,
+    pub(super) rootfs: Option<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) record_profile: Option<String>,
+    pub(super) json_status: Option<String>,
+    pub(super) detach: bool,
     pub(super) tmpfs: Vec<String>,
     pub(super) net: Option<String>,
     pub(super) env: Vec<String>,
@@ -32,7 +39,7 @@ pub(super) struct Choices {
 }
 
 /// Options that may be given again and again: name, value, help.
-const LISTS: [(&str, &str, &str); 4] = [
+const LISTS: [(&str, &str, &str); 5] = [
     (
         "ro",
         "PATH[:DEST]",
@@ -42,6 +49,11 @@ const LISTS: [(&str, &str, &str); 4] = [
         "rw",
         "PATH[:DEST]",
         "Show a file or directory that may be changed (repeatable)",
+    ),
+    (
+        "overlay",
+        "PATH[:DEST]",
+        "Show a directory whose changes are thrown away (repeatable)",
     ),
     (
         "tmpfs",
@@ -56,7 +68,17 @@ const LISTS: [(&str, &str, &str); 4] = [
 ];
 
 /// Options of one value.
-const SINGLE: [(&str, &str, &str); 10] = [
+const SINGLE: [(&str, &str, &str); 15] = [
+    (
+        "overlay-upper",
+        "DIR",
+        "Keep the changes of the one --overlay here",
+    ),
+    (
+        "rootfs",
+        "DIR",
+        "The programs and libraries of this root directory, instead of the host's",
+    ),
     ("chdir", "DIR", "Begin in this directory, inside"),
     (
         "net",
@@ -69,6 +91,11 @@ const SINGLE: [(&str, &str, &str); 10] = [
     ("cpus", "N", "At most so many CPUs: 1, 0.5"),
     ("pids", "N", "At most so many processes and threads"),
     (
+        "timeout",
+        "TIME",
+        "End it after this time (90s, 5m), with exit code 124",
+    ),
+    (
         "seccomp",
         "strict|default|FILE",
         "The system calls that are allowed (default: strict)",
@@ -79,6 +106,16 @@ const SINGLE: [(&str, &str, &str); 10] = [
         "A terminal of its own (auto: if there is one)",
     ),
     (
+        "record-profile",
+        "FILE",
+        "Write a seccomp profile of the program's calls;\nwhile recording, only the floor denies any",
+    ),
+    (
+        "json-status",
+        "FD",
+        "Write JSON lines about its life to this descriptor",
+    ),
+    (
         "bundle",
         "DIR",
         "Save a bundle for `capsid run` here, and run nothing",
@@ -86,7 +123,7 @@ const SINGLE: [(&str, &str, &str); 10] = [
 ];
 
 /// Switches.
-const SWITCHES: [(&str, &str); 3] = [
+const SWITCHES: [(&str, &str); 4] = [
     (
         "cwd",
         "Show the current directory, which may be changed, and begin there",
@@ -94,6 +131,10 @@ const SWITCHES: [(&str, &str); 3] = [
     (
         "quiet",
         "Do not say at the end which system calls were refused",
+    ),
+    (
+        "detach",
+        "Return once it runs, and print its id for kill and delete",
     ),
     ("print-spec", "Print the OCI configuration, and run nothing"),
 ];
@@ -114,6 +155,13 @@ impl Choices {
             rw: all(matches, "rw"),
             cwd: is_on(matches, "cwd"),
             chdir: given(matches, "chdir"),
+            overlay: all(matches, "overlay"),
+            overlay_upper: given(matches, "overlay-upper"),
+            rootfs: given(matches, "rootfs"),
+            timeout: given(matches, "timeout"),
+            record_profile: given(matches, "record-profile"),
+            json_status: given(matches, "json-status"),
+            detach: is_on(matches, "detach"),
             tmpfs: all(matches, "tmpfs"),
             net: given(matches, "net"),
             env: all(matches, "env"),

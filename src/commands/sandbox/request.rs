@@ -2,16 +2,19 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 
 use super::choices::Choices;
-use super::paths;
+use super::paths::{self, Shown, Surroundings};
+use crate::commands::go_flags;
 use crate::commands::hardening::Wish;
-use crate::commands::root;
 use crate::error::{Error, Result};
-use crate::sandbox::{Limits, Net, Request, Seccomp, Tmpfs};
-use crate::seccomp::{Builtin, source};
+use crate::execute::supervisor::Purpose;
+use crate::host::userland::Found;
+use crate::sandbox::{Bind, Limits, Net, Overlay, Request, Seccomp, Tmpfs};
+use crate::seccomp::{Builtin, Denials, Recording, source};
 
 /// What is asked of a sandbox, and of capsid around it.
 pub(super) struct Asked {
@@ -21,8 +24,16 @@ pub(super) struct Asked {
     pub(super) seccomp: Seccomp,
     /// The level and the rules that are given up.
     pub(super) hardening: Wish,
+    /// How long it may take.
+    pub(super) timeout: Option<Duration>,
     /// Say nothing about refused calls.
     pub(super) quiet: bool,
+    /// Where to write a profile that covers the program's system calls.
+    pub(super) record_profile: Option<PathBuf>,
+    /// Which descriptor is told of its life.
+    pub(super) json_status: Option<String>,
+    /// Do not wait for its end.
+    pub(super) detach: bool,
     /// Only print the configuration.
     pub(super) print_spec: bool,
     /// Only save a bundle there.
@@ -32,30 +43,29 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of(choices: Choices, state: &Path) -> Result<Self> {
-        let here = root::absolute(".".as_ref())?;
-        let mut warnings = Vec::new();
-        let mut binds = Vec::new();
-        let mut directory = choices.chdir.map(PathBuf::from);
-        if choices.cwd {
-            let shown = paths::bind(".", true, &here)?;
-            directory = directory.or_else(|| Some(shown.destination.clone()));
-            binds.push(shown);
-        }
-        for text in &choices.ro {
-            binds.push(paths::bind(text, false, &here)?);
-        }
-        for text in &choices.rw {
-            binds.push(paths::bind(text, true, &here)?);
-        }
-        for bind in &binds {
-            warnings.extend(paths::dangers(bind, state)?);
-        }
-        let user = choices.user.as_deref().map(user).transpose()?;
+    pub(super) fn of(choices: Choices, place: Surroundings) -> Result<Self> {
+        let mut place = place;
+        let shown = Paths::of(&choices, &mut place)?;
         let env = choices.env.iter().map(|text| variable(text));
+        let here = place.here;
+        let absolute = |text: Option<String>| text.map(|text| here.join(text));
+        let limits = Limits {
+            memory: choices
+                .memory
+                .as_deref()
+                .map(|text| size("--memory", text))
+                .transpose()?,
+            cpus: choices.cpus.as_deref().map(cpus).transpose()?,
+            pids: choices.pids.as_deref().map(pids).transpose()?,
+        };
+        let bundle = absolute(choices.bundle);
+        let detach = choices.detach;
         let request = Request {
             command: choices.command,
-            binds,
+            binds: shown.binds,
+            overlays: shown.overlays,
+            rootfs: shown.rootfs,
+            place: bundle.clone(),
             tmpfs: choices
                 .tmpfs
                 .iter()
@@ -63,30 +73,52 @@ impl Asked {
                 .collect::<Result<_>>()?,
             net: net(choices.net.as_deref())?,
             env: env.filter_map(Result::transpose).collect::<Result<_>>()?,
-            user,
+            user: choices.user.as_deref().map(user).transpose()?,
             hostname: choices.hostname,
-            directory,
-            limits: Limits {
-                memory: choices
-                    .memory
-                    .as_deref()
-                    .map(|text| size("--memory", text))
-                    .transpose()?,
-                cpus: choices.cpus.as_deref().map(cpus).transpose()?,
-                pids: choices.pids.as_deref().map(pids).transpose()?,
-            },
-            terminal: terminal(choices.tty.as_deref())?,
+            directory: shown.directory,
+            limits,
+            terminal: terminal(choices.tty.as_deref(), detach)?,
         };
-        let bundle = choices.bundle.map(|path| root::absolute(path.as_ref()));
-        Ok(Self {
+        let timeout = choices.timeout.as_deref().map(time).transpose()?;
+        let asked = Self {
             request,
+            timeout,
             seccomp: seccomp(choices.seccomp.as_deref(), &here)?,
             hardening: Wish::of(choices.hardening.as_deref(), &choices.relax)?,
             quiet: choices.quiet,
+            record_profile: absolute(choices.record_profile),
+            json_status: choices.json_status,
+            detach,
             print_spec: choices.print_spec,
-            bundle: bundle.transpose()?,
-            warnings,
-        })
+            bundle,
+            warnings: place.warnings,
+        };
+        asked.checked()
+    }
+
+    /// Options that exclude each other.
+    fn checked(self) -> Result<Self> {
+        let watched = [
+            (self.record_profile.is_some(), "--record-profile"),
+            (self.timeout.is_some(), "--timeout"),
+        ];
+        for (given, option) in watched {
+            if given && self.detach {
+                return Err(Error::Usage(format!(
+                    "{option} needs the foreground: leave --detach out"
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    /// What is done with the program's system calls.
+    pub(super) fn purpose(&self) -> Option<Purpose> {
+        if self.record_profile.is_some() {
+            return Some(Purpose::Record(Recording::default()));
+        }
+        let told = !self.quiet || self.json_status.is_some();
+        (told && !self.detach).then(|| Purpose::Report(Denials::default()))
     }
 
     /// The controllers of limits that were asked for.
@@ -121,6 +153,68 @@ impl Seccomp {
     }
 }
 
+/// What of the host is shown.
+struct Paths {
+    binds: Vec<Bind>,
+    overlays: Vec<Overlay>,
+    rootfs: Option<Vec<(PathBuf, Found)>>,
+    directory: Option<PathBuf>,
+}
+
+impl Paths {
+    fn of(choices: &Choices, place: &mut Surroundings) -> Result<Self> {
+        let mut binds = Vec::new();
+        let mut directory = choices.chdir.as_ref().map(PathBuf::from);
+        if choices.cwd {
+            let here = place.find(".", Shown::Writable)?;
+            directory = directory.or_else(|| Some(here.destination.clone()));
+            binds.push(here);
+        }
+        for text in &choices.ro {
+            binds.push(place.find(text, Shown::ReadOnly)?);
+        }
+        for text in &choices.rw {
+            binds.push(place.find(text, Shown::Writable)?);
+        }
+        let mut overlays = Vec::new();
+        for text in &choices.overlay {
+            let lower = place.find(text, Shown::Overlay)?;
+            overlays.push(Overlay { lower, upper: None });
+        }
+        match (&choices.overlay_upper, overlays.as_mut_slice()) {
+            (None, _) => {}
+            (Some(text), [only]) => {
+                paths::make_layer(&place.here.join(text))?;
+                let upper = place.find(text, Shown::Upper)?;
+                let (a, b) = (&upper.source, &only.lower.source);
+                if a.starts_with(b) || b.starts_with(a) {
+                    return Err(wrong(
+                        "--overlay-upper",
+                        text,
+                        "neither directory may be in the other",
+                    ));
+                }
+                only.upper = Some(upper);
+            }
+            (Some(text), _) => {
+                return Err(wrong(
+                    "--overlay-upper",
+                    text,
+                    "give it with exactly one --overlay",
+                ));
+            }
+        }
+        let rootfs = choices.rootfs.as_ref();
+        let rootfs = rootfs.map(|text| paths::top(&place.here.join(text)));
+        Ok(Self {
+            binds,
+            overlays,
+            rootfs: rootfs.transpose()?,
+            directory,
+        })
+    }
+}
+
 fn wrong(option: &str, text: &str, right: &str) -> Error {
     Error::Usage(format!("{option} {text:?}: {right}"))
 }
@@ -133,8 +227,9 @@ fn net(text: Option<&str>) -> Result<Net> {
     }
 }
 
-fn terminal(text: Option<&str>) -> Result<bool> {
+fn terminal(text: Option<&str>, detach: bool) -> Result<bool> {
     match text {
+        None | Some("auto") if detach => Ok(false),
         // Errors of the program stay apart where only they are on the terminal.
         None | Some("auto") => {
             Ok(std::io::stdin().is_terminal() && std::io::stdout().is_terminal())
@@ -152,6 +247,13 @@ fn user(text: &str) -> Result<(u32, Option<u32>)> {
         Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
         None => Ok((number(text)?, None)),
     }
+}
+
+fn time(text: &str) -> Result<Duration> {
+    let time = go_flags::parse_duration(text)
+        .ok()
+        .filter(|time| !time.is_zero());
+    time.ok_or_else(|| wrong("--timeout", text, "give a time like 90s, 5m or 1h30m"))
 }
 
 /// A variable and its value; none where the caller has none of that name.

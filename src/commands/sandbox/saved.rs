@@ -41,17 +41,27 @@ pub(super) fn write(directory: &Path, sandbox: &Sandbox, asked: &Asked) -> Resul
         |doing, call, error: &std::io::Error| Error::io(doing, directory.display(), call, error);
     std::fs::create_dir_all(directory)
         .map_err(|error| failed("make the bundle", Sysno::mkdirat, &error))?;
-    let text = template::to_json(&whole(sandbox, asked)?);
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let opened = open(directory, flags, Mode::empty()).map_err(|errno| {
         Error::nix("open the bundle", directory.display(), Sysno::openat, errno)
     })?;
     skeleton::make(opened.as_fd(), ROOTFS, &sandbox.skeleton)?;
-    std::fs::write(directory.join("config.json"), text)
-        .map_err(|error| failed("write config.json in", Sysno::openat, &error))?;
+    write_configuration(directory, sandbox, asked)?;
     log::tell(format!(
         "saved; run it with: capsid run --bundle {} ID",
         directory.display()
     ));
     Ok(0)
+}
+
+/// Writes config.json alone.
+pub(super) fn write_configuration(
+    directory: &Path,
+    sandbox: &Sandbox,
+    asked: &Asked,
+) -> Result<()> {
+    let file = directory.join("config.json");
+    let text = template::to_json(&whole(sandbox, asked)?);
+    std::fs::write(&file, text)
+        .map_err(|error| Error::io("write", file.display(), Sysno::openat, &error))
 }
