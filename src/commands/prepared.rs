@@ -303,10 +303,10 @@ fn plan_cgroup(
 }
 
 /// The way out for whoever wrote options and no `linux.resources`.
-fn sandboxed(error: Error, wish: &CgroupWish<'_>) -> Error {
+fn sandboxed(error: Error, wish: &CgroupWish<'_>, plan: &CgroupPlan) -> Error {
     match error {
         Error::Missing { doing, missing, .. } if wish.asked.is_some() => Error::Missing {
-            doing,
+            doing: format!("{doing} for {}", plan.required_in_words()),
             missing,
             repair: "run it in a cgroup that is yours (systemd-run --user --scope -p Delegate=yes \
                      capsid sandbox ...), or go on without the limit: \
@@ -338,7 +338,7 @@ fn settle(
 ) -> Result<Option<CgroupPlan>> {
     let filtered = plan.devices.is_some();
     let settled = plan.clone().settle(access, wish.must_have);
-    match settled.map_err(|error| sandboxed(error, wish))? {
+    match settled.map_err(|error| sandboxed(error, wish, &plan))? {
         Ok(plan) => {
             let linux = wish.spec.linux().as_ref();
             let named = linux.is_some_and(|linux| linux.cgroups_path().is_some());
