@@ -198,9 +198,7 @@ fn nothing_can_be_written(test: &Test) {
     let done = sandbox.sh(script).success();
     assert_eq!(done.stdout, "", "{}", done.stderr);
     // The private directories end with the sandbox, and have an end.
-    sandbox
-        .sh("! ls ~ /tmp | grep -qx x")
-        .success();
+    sandbox.sh("! ls ~ /tmp | grep -qx x").success();
     let small = Sandbox::new(test).with(&["--tmpfs", "/small:64K"]);
     small
         .sh("head -c 1M /dev/zero >/small/x; wc -c </small/x")
