@@ -10,7 +10,7 @@ use crate::sandboxed::Sandbox;
 cases! {
     ALL []: files_are_shown, the_current_directory, changes_are_thrown_away, changes_are_kept,
         another_root, a_saved_bundle, what_is_refused, what_is_dangerous_is_said,
-        links_are_followed_once;
+        links_are_followed_once, a_profile_of_the_project;
     ALL [Runc]: a_saved_bundle_under_runc;
 }
 
@@ -272,4 +272,23 @@ fn links_are_followed_once(test: &Test) {
     dotted
         .run(&["cat", &real.join("f").display().to_string()])
         .success();
+}
+
+fn a_profile_of_the_project(test: &Test) {
+    let sandbox = Sandbox::new(test);
+    sandbox.directory("project");
+    sandbox.file("project/data", "of the project");
+    let profile =
+        "ro = [\"data:/data\"]\nrelax = []\nenv = [\"A=1\"]\nhostname = \"box\"\npids = 500\n";
+    sandbox.file("project/sandbox.toml", profile);
+    // Paths are relative to the file, and the command line has the last word.
+    let sandbox = sandbox.global("--cgroups=best-effort");
+    let sandbox = sandbox.with(&["--profile", "project/sandbox.toml", "--hostname", "other"]);
+    let done = sandbox.sh("cat /data; echo; echo $A; hostname").success();
+    assert_eq!(done.stdout, "of the project\n1\nother\n");
+    sandbox.file("project/sandbox.toml", "ro = []\nreed = []\n");
+    sandbox
+        .run(&["true"])
+        .code(125)
+        .says(&["sandbox.toml", "unknown key \"reed\"", "line 2"]);
 }

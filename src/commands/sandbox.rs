@@ -28,6 +28,7 @@ mod dangers;
 mod leftovers;
 mod missing;
 mod paths;
+mod profile;
 mod request;
 mod saved;
 mod status;

@@ -1,13 +1,17 @@
 //! The options, as they were written.
 
 use clap::{Arg, ArgMatches};
+use serde::Deserialize;
+
+use super::profile;
 
 use crate::commands::hardening;
 use crate::commands::options::{all, given, is_on, switch, text, texts};
 use crate::error::{Error, Result};
 
 /// What was written, on the command line or in a profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Choices {
     pub(super) ro: Vec<String>,
     pub(super) rw: Vec<String>,
@@ -16,25 +20,36 @@ pub(super) struct Choices {
     pub(super) overlay: Vec<String>,
     pub(super) overlay_upper: Option<String>,
     pub(super) rootfs: Option<String>,
+    #[serde(deserialize_with = "profile::word")]
     pub(super) timeout: Option<String>,
+    #[serde(skip)]
     pub(super) record_profile: Option<String>,
+    #[serde(skip)]
     pub(super) json_status: Option<String>,
+    #[serde(skip)]
     pub(super) detach: bool,
     pub(super) tmpfs: Vec<String>,
     pub(super) net: Option<String>,
     pub(super) env: Vec<String>,
+    #[serde(deserialize_with = "profile::word")]
     pub(super) user: Option<String>,
     pub(super) hostname: Option<String>,
+    #[serde(deserialize_with = "profile::word")]
     pub(super) memory: Option<String>,
+    #[serde(deserialize_with = "profile::word")]
     pub(super) cpus: Option<String>,
+    #[serde(deserialize_with = "profile::word")]
     pub(super) pids: Option<String>,
     pub(super) seccomp: Option<String>,
     pub(super) hardening: Option<String>,
     pub(super) relax: Vec<String>,
     pub(super) tty: Option<String>,
     pub(super) quiet: bool,
+    #[serde(skip)]
     pub(super) print_spec: bool,
+    #[serde(skip)]
     pub(super) bundle: Option<String>,
+    #[serde(skip)]
     pub(super) command: Vec<String>,
 }
 
@@ -68,7 +83,7 @@ const LISTS: [(&str, &str, &str); 5] = [
 ];
 
 /// Options of one value.
-const SINGLE: [(&str, &str, &str); 15] = [
+const SINGLE: [(&str, &str, &str); 16] = [
     (
         "overlay-upper",
         "DIR",
@@ -104,6 +119,11 @@ const SINGLE: [(&str, &str, &str); 15] = [
         "tty",
         "auto|yes|no",
         "A terminal of its own (auto: if there is one)",
+    ),
+    (
+        "profile",
+        "FILE",
+        "Read options from this TOML or JSON file as well",
     ),
     (
         "record-profile",
@@ -185,11 +205,47 @@ impl Choices {
             bundle: given(matches, "bundle"),
             command: all(matches, "command"),
         };
+        let choices = match given(matches, "profile") {
+            Some(file) => profile::read(&file)?.overridden_by(choices),
+            None => choices,
+        };
         if choices.command.is_empty() {
             return Err(Error::Usage(
                 "no program is given: write it after --, for example capsid sandbox -- ls".into(),
             ));
         }
         Ok(choices)
+    }
+
+    /// Lists of both; of what can be given once, what `other` says.
+    fn overridden_by(self, other: Self) -> Self {
+        let both = |mut own: Vec<String>, more: Vec<String>| {
+            own.extend(more);
+            own
+        };
+        Self {
+            ro: both(self.ro, other.ro),
+            rw: both(self.rw, other.rw),
+            cwd: self.cwd || other.cwd,
+            chdir: other.chdir.or(self.chdir),
+            overlay: both(self.overlay, other.overlay),
+            overlay_upper: other.overlay_upper.or(self.overlay_upper),
+            rootfs: other.rootfs.or(self.rootfs),
+            timeout: other.timeout.or(self.timeout),
+            tmpfs: both(self.tmpfs, other.tmpfs),
+            net: other.net.or(self.net),
+            env: both(self.env, other.env),
+            user: other.user.or(self.user),
+            hostname: other.hostname.or(self.hostname),
+            memory: other.memory.or(self.memory),
+            cpus: other.cpus.or(self.cpus),
+            pids: other.pids.or(self.pids),
+            seccomp: other.seccomp.or(self.seccomp),
+            hardening: other.hardening.or(self.hardening),
+            relax: both(self.relax, other.relax),
+            tty: other.tty.or(self.tty),
+            quiet: self.quiet || other.quiet,
+            ..other
+        }
     }
 }
