@@ -28,6 +28,7 @@ fn facts(root: bool) -> Facts {
         privileged: root,
         in_user_namespace: false,
         may_set_groups: true,
+        read_only_sysctls: false,
         capabilities: if root { u64::MAX } else { 0 },
         subordinate: Subordinate::default(),
     }

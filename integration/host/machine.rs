@@ -207,6 +207,7 @@ impl Machine {
             _ => {}
         }
         needs.iter().find_map(|need| match need {
+            Need::RealRoot if !self.root => skip("root", "the tests do not run as root"),
             Need::SocketActivate if in_path("systemd-socket-activate").is_none() => skip(
                 "socket-activate",
                 "systemd-socket-activate is not installed",

@@ -17,11 +17,13 @@ mod bundle;
 mod cases;
 mod container;
 mod controllers;
+mod defaults;
 mod delegation;
 mod denials;
 mod devices;
 mod escapes;
 mod exec;
+mod hardening;
 mod hooks;
 mod identity;
 mod images;
@@ -33,6 +35,7 @@ mod machine;
 mod mounts;
 mod namespaces;
 mod passing;
+mod policy_file;
 mod process;
 mod recordings;
 mod relaxed;
@@ -97,6 +100,8 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
         ("exec", exec::cases()),
+        ("hardening", hardening::cases()),
+        ("hardening", policy_file::cases()),
         ("seccomp", seccomp::cases()),
         ("seccomp", relaxed::cases()),
         ("seccomp", denials::cases()),
@@ -104,6 +109,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("seccomp", supervisors::cases()),
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
+        ("controllers", defaults::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
         ("sandbox", sandbox::cases()),

@@ -26,6 +26,8 @@ pub(crate) struct Call<'t> {
     env: Vec<(OsString, OsString)>,
     stdin: Option<String>,
     dir: PathBuf,
+    /// What root does before, in a mount namespace of the command's own.
+    prepared: Option<String>,
 }
 
 /// A command that runs.
@@ -55,6 +57,7 @@ impl Test {
             env: Vec::new(),
             stdin: None,
             dir: self.dir.clone(),
+            prepared: None,
         }
     }
 
@@ -74,6 +77,19 @@ impl Test {
         let mut all = vec![self.machine.probe.clone().into_os_string()];
         all.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self.command(&all)
+    }
+
+    /// A command in a mount namespace of its own, which a script of root changes
+    /// before it becomes the role's.
+    fn in_view(&self, script: &str, words: &[OsString]) -> Vec<OsString> {
+        let who = self.who();
+        let script = format!(
+            "set -e\n{script}\nexec setpriv --reuid {} --regid {} --clear-groups -- \"$@\"",
+            who.uid, who.gid
+        );
+        let before = ["unshare", "--mount", "/bin/sh", "-c", &script, "sh"];
+        let before = before.iter().map(OsString::from);
+        before.chain(words.iter().cloned()).collect()
     }
 
     /// A command that begins in the cgroup of the role's callers, if they have
@@ -108,6 +124,21 @@ impl Call<'_> {
 
     pub(crate) fn dir(mut self, dir: &Path) -> Self {
         self.dir = dir.to_owned();
+        self
+    }
+
+    /// Options of capsid itself, for a command of the runtime.
+    pub(crate) fn globally(mut self, options: &[&str]) -> Self {
+        // After the program, --root and its value.
+        let options = options.iter().map(OsString::from);
+        self.words.splice(3..3, options);
+        self
+    }
+
+    /// Has root run a script first, in a mount namespace that only this command
+    /// is in: for what a role sees below /etc. Needs [`crate::cases::Need::RealRoot`].
+    pub(crate) fn in_view_of(mut self, script: &str) -> Self {
+        self.prepared = Some(script.to_owned());
         self
     }
 
@@ -148,7 +179,10 @@ impl Call<'_> {
             }
             None => Stdio::null(),
         };
-        let words = test.entering(&self.words);
+        let words = match &self.prepared {
+            Some(script) => test.in_view(script, &self.words),
+            None => test.entering(&self.words),
+        };
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
@@ -169,7 +203,8 @@ impl Call<'_> {
                 test.machine.role_dir(test.role).join("run"),
             );
         }
-        if test.machine.root && test.role != Role::Root && test.caller_cgroup.get().is_none() {
+        let becomes = test.caller_cgroup.get().is_some() || self.prepared.is_some();
+        if test.machine.root && test.role != Role::Root && !becomes {
             let who = test.who();
             // The standard library drops supplementary groups along with the uid.
             command.uid(who.uid).gid(who.gid);

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::log;
+use crate::policy::Wish;
 
 /// The newest version of the runtime specification that capsid follows.
 pub(crate) const SPEC_VERSION: &str = "1.3.0";
@@ -115,7 +116,7 @@ pub(crate) struct Global {
     /// Go on without the limits that cannot be had here, with a warning.
     pub(crate) best_effort: bool,
     /// The level and the rules that the command line names.
-    pub(crate) hardening: hardening::Wish,
+    pub(crate) hardening: Wish,
     /// `capsid`, or `runc` for callers that expect that name in messages.
     pub(crate) called_as: &'static str,
 }
@@ -366,7 +367,7 @@ impl Global {
             rootless,
             best_effort: options::given(matches, "cgroups")
                 .is_some_and(|word| word == "best-effort"),
-            hardening: hardening::Wish::from_matches(matches)?,
+            hardening: hardening::wish(matches)?,
             called_as,
         })
     }

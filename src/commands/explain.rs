@@ -10,6 +10,8 @@ use super::cli::{Global, print};
 use super::prepared::{self, Entry, Prepared};
 use super::root;
 use crate::error::Result;
+use crate::host::controllers;
+use crate::policy;
 
 pub(crate) fn command() -> Command {
     Command::new("explain")
@@ -35,14 +37,15 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = ExplainArgs::from_matches(matches)?;
     // The name a container has by default, and the place of its cgroup.
     let id = "ID";
-    let prepared = prepared::prepare(global, Entry::read(&args.bundle)?, id)?;
-    print(&text(&prepared, id)?)
+    let mut prepared = prepared::prepare(global, Entry::read(&args.bundle)?, id)?;
+    print(&text(&mut prepared, id)?)
 }
 
 /// Rules, warnings and plan.
-pub(super) fn text(prepared: &Prepared, id: &str) -> Result<String> {
+pub(super) fn text(prepared: &mut Prepared, id: &str) -> Result<String> {
     let (plan, warnings) = prepared.plan(prepared.options(id))?;
-    let mut text = String::from("rules:\n");
+    look_for_controllers(prepared);
+    let mut text = format!("hardening: {}\nrules:\n", prepared.hardened.level());
     for outcome in &prepared.hardened.outcomes {
         text += &format!("  {outcome}\n");
     }
@@ -54,6 +57,22 @@ pub(super) fn text(prepared: &Prepared, id: &str) -> Result<String> {
         text += &format!("warning: {lost}\n");
     }
     Ok(format!("{text}{plan}"))
+}
+
+/// Says which of capsid's own limits could not be had; `create` would see it
+/// once the cgroup is made.
+fn look_for_controllers(prepared: &mut Prepared) {
+    let Some(cgroup) = &prepared.cgroup else {
+        return;
+    };
+    let parent = cgroup.path.parent().unwrap_or(&cgroup.mount);
+    for limit in &prepared.hardened.limits {
+        let controller = limit.file.split('.').next().unwrap_or(limit.file);
+        if controllers::obstacle(&cgroup.mount, parent, controller).is_some() {
+            let why = format!("the controller {controller} is not available");
+            policy::lose(&mut prepared.hardened.outcomes, limit.rule, &why);
+        }
+    }
 }
 
 /// What was asked of `explain`.

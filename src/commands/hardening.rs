@@ -1,10 +1,11 @@
-//! How much is insisted on, as the command line says.
+//! How much is insisted on, as the command line and the policy file say.
 
 use clap::{Arg, ArgMatches};
 
 use super::options;
 use crate::error::{Error, Result};
-use crate::policy::{By, Hardening, Level, Rule};
+use crate::host::policy_file;
+use crate::policy::{By, Hardening, Level, PolicyFile, Rule, Wish};
 
 /// The options that say it.
 pub(super) fn options() -> [Arg; 2] {
@@ -18,52 +19,65 @@ pub(super) fn options() -> [Arg; 2] {
     ]
 }
 
-/// The level and the rules that a command line names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wish {
-    /// `--hardening`
-    level: Option<Level>,
-    /// `--relax`
-    relaxed: Vec<Rule>,
+/// Reads them. Fails when there is no such level or rule.
+pub(super) fn wish(matches: &ArgMatches) -> Result<Wish> {
+    let level = options::given(matches, "hardening");
+    of_words(level.as_deref(), &options::all(matches, "relax"))
 }
 
-impl Wish {
-    /// Fails when there is no such level or rule.
-    pub(super) fn from_matches(matches: &ArgMatches) -> Result<Self> {
-        let level = options::given(matches, "hardening");
-        Self::of(level.as_deref(), &options::all(matches, "relax"))
-    }
-
-    /// The same from the words alone.
-    pub(super) fn of(level: Option<&str>, rules: &[String]) -> Result<Self> {
-        let level = level.map(|word| {
-            Level::named(word).ok_or_else(|| {
-                Error::Usage(format!(
-                    "invalid value {word:?} for --hardening: use baseline, strict or compat"
-                ))
-            })
-        });
-        let rules = rules.iter().flat_map(|list| list.split(',')).map(str::trim);
-        let rules = rules.filter(|name| !name.is_empty()).map(|name| {
-            Rule::relaxable(name).map_err(|problem| Error::Usage(format!("--relax: {problem}")))
-        });
-        Ok(Self {
-            level: level.transpose()?,
-            relaxed: rules.collect::<Result<_>>()?,
+/// The same from the words alone.
+pub(super) fn of_words(level: Option<&str>, rules: &[String]) -> Result<Wish> {
+    let level = level.map(|word| {
+        Level::named(word).ok_or_else(|| {
+            Error::Usage(format!(
+                "invalid value {word:?} for --hardening: use baseline, strict or compat"
+            ))
         })
-    }
+    });
+    let rules = rules.iter().flat_map(|list| list.split(',')).map(str::trim);
+    let rules = rules.filter(|name| !name.is_empty()).map(|name| {
+        let rule = Rule::relaxable(name);
+        let rule = rule.map_err(|problem| Error::Usage(format!("--relax: {problem}")))?;
+        Ok((rule, By::Option))
+    });
+    Ok(Wish {
+        level: level.transpose()?,
+        relaxed: rules.collect::<Result<_>>()?,
+    })
+}
 
-    /// The same with what another one adds or changes.
-    pub(super) fn with(mut self, other: &Self) -> Self {
-        self.level = other.level.or(self.level);
-        self.relaxed.extend(&other.relaxed);
-        self
-    }
+/// What is insisted on by a command that has a level of its own.
+///
+/// # Errors
+/// A policy file that cannot be used, or does not allow what is asked for.
+pub(super) fn settle(wish: &Wish, default: Level) -> Result<Hardening> {
+    let file = read()?;
+    Hardening::of_file(file.as_ref(), default)
+        .asked(wish, file.as_ref())
+        .map_err(Error::Usage)
+}
 
-    /// What is insisted on, with the level of a command whose line names none.
-    pub(super) fn settle(&self, default: Level) -> Result<Hardening> {
-        let mut hardening = Hardening::at(self.level.unwrap_or(default));
-        hardening.relax(self.relaxed.iter().copied(), By::Option);
-        Ok(hardening)
+/// What is insisted on for one more process of a container that has been created
+/// with this. The policy file matters only to who asks for something.
+///
+/// # Errors
+/// As [`settle`].
+pub(super) fn for_exec(wish: &Wish, created: &Hardening) -> Result<Hardening> {
+    if wish.is_empty() {
+        return Ok(created.clone());
     }
+    let file = read()?;
+    let hardening = created.clone().asked(wish, file.as_ref());
+    hardening.map_err(Error::Usage)
+}
+
+fn read() -> Result<Option<PolicyFile>> {
+    let Some(text) = policy_file::read(PolicyFile::PATH)? else {
+        return Ok(None);
+    };
+    let file = PolicyFile::parse(&text).map_err(|problems| Error::Spec {
+        file: PolicyFile::PATH.into(),
+        problems,
+    })?;
+    Ok(Some(file))
 }

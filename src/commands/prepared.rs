@@ -37,7 +37,7 @@ pub(super) struct Sandboxed {
     /// The filter, where the configuration has no profile.
     pub(super) profile: Builtin,
     /// The level and the rules that its options name.
-    pub(super) hardening: hardening::Wish,
+    pub(super) hardening: policy::Wish,
     /// Controllers whose limits somebody asked for; the other limits are defaults.
     pub(super) asked: Vec<&'static str>,
 }
@@ -77,7 +77,6 @@ impl Prepared {
             parent_mount: self.parent_mount.clone(),
             park: true,
             no_pivot: false,
-            no_new_keyring: false,
             preserved_fds: 0,
             listen_fds: 0,
             notify: None,
@@ -98,6 +97,11 @@ impl Prepared {
         let Some(purpose) = purpose else {
             return Ok(None);
         };
+        if matches!(purpose, Purpose::Record(_)) {
+            // While calls are written down only the floor denies any.
+            let permitted = self.hardened.hardening.permit(Rule::SeccompDefault);
+            permitted.map_err(|refusal| Error::Usage(format!("--record-profile: {refusal}")))?;
+        }
         let judge = self.hardened.filter.judge();
         let judge = judge.map_err(|problems| self.refused(problems))?;
         Ok(Some(Supervisor::new(purpose, judge)))
@@ -122,8 +126,8 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
     let facts = Facts::read();
     let Entry { bundle, sandbox } = entry;
     let hardening = match &sandbox {
-        Some(sandbox) => sandbox.hardening.settle(Level::Strict)?,
-        None => global.hardening.settle(Level::Baseline)?,
+        Some(sandbox) => hardening::settle(&sandbox.hardening, Level::Strict)?,
+        None => hardening::settle(&global.hardening, Level::Baseline)?,
     };
     let file = bundle.file();
     let valid = validate::validate(
@@ -132,15 +136,11 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
             privileged: facts.privileged,
         },
     )?;
-    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problem| Error::Spec {
+    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| Error::Spec {
         file: file.clone(),
-        problems: vec![problem],
+        problems,
     })?;
     hardened.warnings.iter().for_each(log::warning);
-    hardened
-        .outcomes
-        .iter()
-        .for_each(|outcome| log::debug(format!("rule {outcome}")));
     let rootfs = match &sandbox {
         Some(sandbox) => {
             use_profile(&mut hardened, sandbox.profile);
@@ -154,10 +154,15 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         wish.asked = Some(&sandbox.asked);
     }
     let Place {
-        plan: cgroup,
+        plan: mut cgroup,
         manager,
         mut choice,
     } = wish.find(&facts)?;
+    add_limits(&mut hardened, cgroup.as_mut(), &choice.reason);
+    hardened
+        .outcomes
+        .iter()
+        .for_each(|outcome| log::debug(format!("rule {outcome}")));
     choice.quiet = sandbox.is_some() && !global.best_effort;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
@@ -171,6 +176,22 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         parent_mount,
         sandbox: sandbox.is_some(),
     })
+}
+
+/// Adds the limits that the bundle leaves out to a cgroup, if there is one.
+fn add_limits(hardened: &mut HardenedSpec, cgroup: Option<&mut CgroupPlan>, reason: &str) {
+    match cgroup {
+        Some(plan) => {
+            for limit in &hardened.limits {
+                plan.prefer(limit.file, limit.value);
+            }
+        }
+        None => {
+            for limit in std::mem::take(&mut hardened.limits) {
+                policy::lose(&mut hardened.outcomes, limit.rule, reason);
+            }
+        }
+    }
 }
 
 /// The root file system's directory, absolute. A symbolic link is refused: it

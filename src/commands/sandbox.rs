@@ -16,6 +16,7 @@ use crate::execute::supervisor::Purpose;
 use crate::host::Facts;
 use crate::host::userland::Userland;
 use crate::log;
+use crate::policy::Wish;
 use crate::sandbox::{self, ROOTFS, Sandbox};
 use crate::seccomp::Advice;
 use crate::spec::bundle::Bundle;
@@ -106,8 +107,8 @@ pub(super) fn explain(global: &Global, matches: &ArgMatches) -> Result<u8> {
     }
     let id = "ID";
     let place = global.root.join(id);
-    let prepared = prepare(global, entry(global, &made, place), id)?;
-    print(&(text + &explain::text(&prepared, id)?))
+    let mut prepared = prepare(global, entry(global, &made, place), id)?;
+    print(&(text + &explain::text(&mut prepared, id)?))
 }
 
 /// A sandbox and what was asked besides.
@@ -139,7 +140,7 @@ fn entry(global: &Global, made: &Made, place: PathBuf) -> Entry {
         sandbox: Some(Sandboxed {
             rootfs: place.join(ROOTFS),
             profile,
-            hardening: global.hardening.clone().with(&made.asked.hardening),
+            hardening: both(&global.hardening, &made.asked.hardening),
             asked: made.asked.limited(),
         }),
         bundle: Bundle {
@@ -147,6 +148,15 @@ fn entry(global: &Global, made: &Made, place: PathBuf) -> Entry {
             spec,
             warnings: Vec::new(),
         },
+    }
+}
+
+/// `--hardening` and `--relax` may stand before the command and after it.
+fn both(before: &Wish, after: &Wish) -> Wish {
+    let relaxed = before.relaxed.iter().chain(&after.relaxed);
+    Wish {
+        level: after.level.or(before.level),
+        relaxed: relaxed.copied().collect(),
     }
 }
 

@@ -3,7 +3,9 @@
 
 use oci_spec::runtime::Spec;
 
-use super::{Hardening, Outcome, Rule, bounding, enforced, is_privileged, relaxed};
+use super::Rule;
+use super::judgement::Judgement;
+use super::process::{PRIVILEGED, bounding, is_privileged};
 use crate::seccomp::{self, Builtin, Filter, Profile};
 
 /// A bundle without a profile gets the default one.
@@ -11,44 +13,44 @@ const DEFAULT: Rule = Rule::SeccompDefault;
 /// Whatever the profile says, some calls are denied.
 const FLOOR: Rule = Rule::SeccompFloor;
 
-/// Whoever may mount can undo most of what a filter denies, and asks to.
-const PRIVILEGED: &str = "the bundle, which grants CAP_SYS_ADMIN";
-
 /// Takes the profile out of the configuration, and says what the container gets.
-pub(super) fn filter(spec: &mut Spec, hardening: &Hardening) -> (Filter, [Outcome; 2]) {
+pub(super) fn filter(spec: &mut Spec, judgement: &mut Judgement<'_>) -> Filter {
     let privileged = is_privileged(spec);
     let bundle = spec
         .linux_mut()
         .as_mut()
         .and_then(|linux| linux.seccomp_mut().take());
-    let (profile, default) = match (bundle, hardening.given_up(DEFAULT)) {
-        (Some(profile), _) => (
-            Profile::Bundle(Box::new(profile)),
-            enforced(DEFAULT, "the bundle has a profile"),
-        ),
-        (None, Some(given_up)) => (Profile::None, given_up),
-        (None, None) if privileged => (Profile::None, relaxed(DEFAULT, PRIVILEGED)),
-        (None, None) => (
-            Profile::Builtin(Builtin::Default),
-            enforced(DEFAULT, "the default profile: the bundle has none"),
-        ),
+    let profile = match bundle {
+        Some(profile) => {
+            judgement.enforced(DEFAULT, "the bundle has a profile");
+            Profile::Bundle(Box::new(profile))
+        }
+        None if judgement.gives_up(DEFAULT) => Profile::None,
+        None if privileged => {
+            judgement.relaxed(DEFAULT, PRIVILEGED);
+            Profile::None
+        }
+        None => {
+            judgement.enforced(DEFAULT, "the default profile: the bundle has none");
+            Profile::Builtin(Builtin::Default)
+        }
     };
-    let floor = match hardening.given_up(FLOOR) {
-        Some(given_up) => given_up,
-        None if privileged => relaxed(FLOOR, PRIVILEGED),
-        None => enforced(FLOOR, "under the profile"),
-    };
+    let floor = judgement.hardening.wants(FLOOR) && !privileged;
+    if floor {
+        judgement.enforced(FLOOR, "under the profile");
+    } else if !judgement.gives_up(FLOOR) {
+        judgement.relaxed(FLOOR, PRIVILEGED);
+    }
     // Written out they have no prefix.
-    let bounding: Vec<String> = bounding(spec)
+    let bounding: Vec<String> = bounding(spec.process().as_ref())
         .iter()
         .map(|one| format!("CAP_{one}"))
         .collect();
     let known = seccomp::capabilities().iter();
     let granted = known.filter(|name| bounding.iter().any(|one| one == **name));
-    let filter = Filter {
+    Filter {
         profile,
-        floor: floor.is_enforced(),
+        floor,
         granted: granted.map(|name| (*name).to_owned()).collect(),
-    };
-    (filter, [default, floor])
+    }
 }

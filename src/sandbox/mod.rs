@@ -219,13 +219,14 @@ impl Maker<'_> {
             format!("at most {soft} open files ({hard} if the program asks for more)"),
             "the kernel's memory for open files counts for no cgroup limit alone",
         );
-        let limit = PosixRlimitBuilder::default()
-            .typ(PosixRlimitType::RlimitNofile)
-            .soft(soft)
-            .hard(hard);
-        // Every field is set, so there is nothing the builder could miss, and
-        // RLIMIT_CORE is a rule of capsid's own.
-        limit.build().ok().into_iter().collect()
+        let limit = |typ, soft: u64, hard: u64| {
+            let limit = PosixRlimitBuilder::default().typ(typ).soft(soft).hard(hard);
+            // Every field is set, so there is nothing the builder could miss.
+            limit.build().ok()
+        };
+        let files = limit(PosixRlimitType::RlimitNofile, soft, hard);
+        let core = limit(PosixRlimitType::RlimitCore, 0, 0);
+        files.into_iter().chain(core).collect()
     }
 
     fn linux(&mut self) -> Linux {

@@ -9,10 +9,11 @@ use oci_spec::runtime::Spec;
 use super::choices::Choices;
 use super::paths::{self, Shown, Surroundings};
 use crate::commands::go_flags;
-use crate::commands::hardening::Wish;
+use crate::commands::hardening;
 use crate::error::{Error, Result};
 use crate::execute::supervisor::Purpose;
 use crate::host::userland::Found;
+use crate::policy::Wish;
 use crate::sandbox::{Bind, Limits, Net, Overlay, Request, Seccomp, Tmpfs};
 use crate::seccomp::{Builtin, Denials, Recording, source};
 
@@ -84,7 +85,7 @@ impl Asked {
             request,
             timeout,
             seccomp: seccomp(choices.seccomp.as_deref(), &here)?,
-            hardening: Wish::of(choices.hardening.as_deref(), &choices.relax)?,
+            hardening: hardening::of_words(choices.hardening.as_deref(), &choices.relax)?,
             quiet: choices.quiet,
             record_profile: absolute(choices.record_profile),
             json_status: choices.json_status,

@@ -12,12 +12,11 @@ use super::request::Asked;
 use crate::error::{Error, Result};
 use crate::execute::skeleton;
 use crate::log;
-use crate::policy;
 use crate::sandbox::{ROOTFS, Sandbox};
 use crate::spec::template;
 
-/// The configuration with what capsid's own rules add, for other runtimes: the
-/// filter written out, and no core files.
+/// The configuration with the filter written out, for runtimes that have no
+/// profile of that name.
 pub(super) fn whole(sandbox: &Sandbox, asked: &Asked) -> Result<Spec> {
     let mut spec = sandbox.spec.clone();
     let profile = asked.seccomp.place_in(&mut spec);
@@ -28,9 +27,6 @@ pub(super) fn whole(sandbox: &Sandbox, asked: &Asked) -> Result<Spec> {
             problems,
         })?;
         linux.set_seccomp(Some(resolved.profile));
-    }
-    if let Some(process) = spec.process_mut() {
-        policy::core_dumps(process);
     }
     Ok(spec)
 }
