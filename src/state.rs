@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Life, Result};
 use crate::policy::{Hardening, Outcome};
 use crate::seccomp::Filter;
+use crate::spec::annotations::INIT;
 
 mod directory;
 mod entries;
@@ -77,6 +78,13 @@ pub struct Record {
     /// The steps that remain after `start`, in words, with the number of the first:
     /// what `start` needs to report a failure.
     pub late_steps: LateSteps,
+}
+
+impl Record {
+    /// Whether the first process stays as the container's init.
+    pub fn has_init(&self) -> bool {
+        self.annotations.get(INIT).is_some_and(|on| on == "true")
+    }
 }
 
 /// The steps of a plan that the first process walks after `start`.

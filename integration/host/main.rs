@@ -27,6 +27,7 @@ mod hardening;
 mod hooks;
 mod identity;
 mod images;
+mod init;
 mod kernel_views;
 mod lifecycle;
 mod limits;
@@ -95,6 +96,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("devices", devices::cases()),
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
+        ("init", init::cases()),
         ("exec", exec::cases()),
         ("hardening", hardening::cases()),
         ("hardening", policy_file::cases()),

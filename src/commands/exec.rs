@@ -220,7 +220,7 @@ impl Exec<'_> {
     }
 
     fn launch_in(&mut self, plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Launched> {
-        let init = Init::of(self.record)?.ok_or(Life::ExecStopped)?;
+        let init = Init::to_join(self.record)?.ok_or(Life::ExecStopped)?;
         let supplies = Supplies {
             cgroup: cgroup.map(Cgroup::dir),
             target: Some(init.into_pidfd()),

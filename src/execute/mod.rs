@@ -11,6 +11,7 @@ pub mod handles;
 pub mod hooks;
 pub mod hooks_inside;
 pub mod idmaps;
+pub mod init;
 pub mod lookup;
 pub mod parent;
 pub mod program;

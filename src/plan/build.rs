@@ -12,11 +12,12 @@ use super::process::{self, Ending, Surroundings};
 use super::program;
 use super::rootfs::{self, Frame};
 use super::steps::{Affinity, HookStep, ProcessStep, RootStep};
-use super::{BindSource, Plan, filter, hooks};
+use super::{BindSource, Plan, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
 use crate::policy::{HardenedSpec, Rule};
 use crate::seccomp::{Asks, Filter};
+use crate::spec::annotations;
 use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
 
@@ -209,6 +210,7 @@ impl Create<'_> {
             available_capabilities: available(self.namespaces.has(Kind::User), self.facts),
             names: (self.spec.hostname().clone(), self.spec.domainname().clone()),
             early_limits: sets_limits_early(self.facts, self.namespaces.has(Kind::User)),
+            init: annotations::has_init(self.spec),
         }
     }
 
@@ -217,6 +219,7 @@ impl Create<'_> {
             park: self.options.park,
             hooks: self.hooks("startContainer", "created").map_err(one)?,
             first_closed: 3 + self.options.preserved_fds,
+            init: init::plan(self.spec, &self.hardened.filter, self.options.listen_fds)?,
             filter: filter::plan(&self.hardened.filter, self.options.asks)?,
             labels: process::labels(self.process).map_err(one)?,
         })
@@ -276,6 +279,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         available_capabilities: available(in_user_namespace, facts),
         names: (None, None),
         early_limits: sets_limits_early(facts, in_user_namespace),
+        init: false,
     };
     let limits = early_limits(process, facts, in_user_namespace);
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
@@ -290,6 +294,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         park: false,
         hooks: Vec::new(),
         first_closed: 3 + target.preserved_fds,
+        init: None,
         filter: filter::plan(&target.filter, Asks::Nobody)?,
         labels: process::labels(process).map_err(one)?,
     };

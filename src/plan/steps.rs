@@ -280,6 +280,8 @@ pub enum ProcessStep {
     Keyring(CString),
     /// Make the console the session's terminal and descriptors 0, 1 and 2.
     Terminal,
+    /// Make the console descriptors 0, 1 and 2 only.
+    TerminalStdio,
     /// Let the user open /dev/stdout again when it is a pipe of the caller.
     StdioOwner(u32),
     /// Bring the loopback device up.
@@ -346,6 +348,7 @@ impl fmt::Display for ProcessStep {
             ProcessStep::Session => f.write_str("start a new session"),
             ProcessStep::Keyring(name) => write!(f, "join a new session keyring {}", Text(name)),
             ProcessStep::Terminal => f.write_str("make the console the controlling terminal"),
+            ProcessStep::TerminalStdio => f.write_str("make the console descriptors 0 to 2"),
             ProcessStep::StdioOwner(uid) => {
                 write!(f, "give pipes on descriptors 0 to 2 to user {uid}")
             }
@@ -420,6 +423,8 @@ pub enum ExecStep {
     /// Close every descriptor from this number on, so that no path can lead
     /// through one to the host (CVE-2024-21626).
     CloseDescriptors(i32),
+    /// Clone the process that goes on, and stay as init.
+    Init(Box<super::init::InitStep>),
     /// Label the next exec.
     Label(LabelStep),
     /// Load the seccomp filter.
@@ -455,6 +460,7 @@ impl fmt::Display for ExecStep {
                     Text(&label.value)
                 )
             }
+            ExecStep::Init(init) => init.fmt(f),
             ExecStep::Seccomp(filter) => write!(f, "load {}", filter.summary),
             ExecStep::Process(step) => step.fmt(f),
             ExecStep::Execute(program) => write!(f, "execute {program}"),

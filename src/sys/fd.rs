@@ -282,6 +282,12 @@ pub fn adopt(number: RawFd) -> Option<OwnedFd> {
     is_open(number).then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// close(2) of a descriptor by its number, for a process whose `OwnedFd` of it is
+/// forgotten.
+pub fn close(number: RawFd) -> Result<()> {
+    call_with_numbers(Sysno::close, [reg(number), 0, 0, 0, 0, 0]).map(drop)
+}
+
 /// Closes every descriptor from `first` to `last`, both included.
 ///
 /// For the child on its way to exec, where every `OwnedFd` in that range is

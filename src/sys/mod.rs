@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code, reason = "the only place where it is allowed")]
 
+pub mod arguments;
 pub mod bpf;
 pub mod directory;
 pub mod fd;
@@ -20,6 +21,7 @@ pub mod notify;
 pub mod probe;
 pub mod process;
 pub mod restrict;
+pub mod signal;
 pub mod socket;
 
 use std::os::fd::{FromRawFd, OwnedFd};

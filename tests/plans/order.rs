@@ -139,6 +139,7 @@ fn privileges_go_last_and_for_good() {
             | ProcessStep::Affinity(_)
             | ProcessStep::Keyring(_)
             | ProcessStep::Terminal
+            | ProcessStep::TerminalStdio
             | ProcessStep::StdioOwner(_)
             | ProcessStep::LoopbackUp
             | ProcessStep::Hostname(_)
@@ -183,9 +184,11 @@ fn the_filter_is_the_last_thing_before_the_program() {
             // Through a descriptor of procfs, so before it is closed.
             ExecStep::Label(_) => 2,
             ExecStep::CloseDescriptors(_) => 3,
-            ExecStep::Seccomp(_) => 4,
-            ExecStep::Process(_) => 5,
-            ExecStep::Execute(_) => 6,
+            // With all that is needed to give up the rest by itself.
+            ExecStep::Init(_) => 4,
+            ExecStep::Seccomp(_) => 5,
+            ExecStep::Process(_) => 6,
+            ExecStep::Execute(_) => 7,
         });
         let closes = |step: &ExecStep| matches!(step, ExecStep::CloseDescriptors(_));
         let executes = |step: &ExecStep| matches!(step, ExecStep::Execute(_));
