@@ -21,7 +21,7 @@ cases! {
         missing_program, program_that_is_none, needs_a_pid_namespace, profile_must_let_it_work,
         terminal_is_the_programs, interrupt_from_the_terminal, exec_beside_init, denials_are_reported,
         recorded_profile_lets_init_work, hooks_run_before, status_until_the_end;
-    ALL [Busybox]: orphans_are_reaped, the_rest_ends_with_the_program, jobs_are_controlled;
+    ALL [Busybox]: interrupt_of_a_script, orphans_are_reaped, the_rest_ends_with_the_program, jobs_are_controlled;
 }
 
 fn with_init<'t>(test: &'t Test) -> Bundle<'t> {
@@ -169,6 +169,19 @@ fn interrupt_in_the_foreground(test: &Test) {
     bundle.assert_nothing_left();
 }
 
+/// A shell that waits for a command dies only when the command does.
+fn interrupt_of_a_script(test: &Test) {
+    let script = "echo READY; busybox sleep 300; echo on";
+    let bundle = with_shell(test).raw_args(&["/bin/sh", "-c", script]);
+    let mut running = bundle.run_call(&[]).start();
+    running.wait_for("READY");
+    // The shell is about to start its command.
+    sleep(Duration::from_millis(300));
+    running.signal(Signal::SIGINT);
+    let output = running.wait().code(130);
+    assert!(!output.stdout.contains("on\n"), "{output:?}");
+}
+
 #[track_caller]
 fn same_failure(with: &Output, without: &Output) {
     assert_ne!(without.code, 0, "{without:?}");
@@ -247,7 +260,7 @@ fn with_terminal(bundle: Bundle<'_>) -> Bundle<'_> {
 fn terminal_is_the_programs(test: &Test) {
     let bundle = with_terminal(with_init(test)).args(&["console"]);
     let mut running = bundle.run_call(&[]).through(&pty(test, &[])).start();
-    running.wait_for("isatty");
+    running.wait_for("READY");
     let text = running.so_far();
     for expected in [
         "\"isatty\":[true,true,true]",
