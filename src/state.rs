@@ -7,6 +7,7 @@ use oci_spec::runtime::{Hooks, LinuxPersonality};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Life, Result};
+use crate::policy::landlock::Fence;
 use crate::policy::{Hardening, Outcome};
 use crate::seccomp::Filter;
 use crate::spec::annotations::INIT;
@@ -72,6 +73,9 @@ pub struct Record {
     pub hardening: Hardening,
     /// What each rule came to.
     pub outcomes: Vec<Outcome>,
+    /// What Landlock keeps the program to, as decided at create: what `exec` makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
     /// `linux.personality` as it was at create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<LinuxPersonality>,

@@ -29,6 +29,7 @@ mod identity;
 mod images;
 mod init;
 mod kernel_views;
+mod landlock;
 mod lifecycle;
 mod limits;
 mod lists;
@@ -97,6 +98,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
         ("init", init::cases()),
+        ("landlock", landlock::cases()),
         ("exec", exec::cases()),
         ("hardening", hardening::cases()),
         ("hardening", policy_file::cases()),

@@ -113,6 +113,13 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         preserved_fds,
         new_keyring: hardening.wants(Rule::Keyring),
         filter: record.filter.clone(),
+        fence: record
+            .fence
+            .clone()
+            .and_then(|fence| match hardening.wants(Rule::Landlock) {
+                true => Some(fence),
+                false => fence.of_ports(),
+            }),
         personality: record.personality.clone(),
     };
     let planned = build::for_exec(&process, &facts, &target);

@@ -12,7 +12,7 @@ use crate::sys::{Result, guard, net, socket};
 
 use super::handles::Handles;
 use super::protocol::{self, ToParent};
-use super::{hand_over, hooks_inside, init, program, root};
+use super::{fence, hand_over, hooks_inside, init, program, root};
 
 /// Exit status of a child that failed and said why.
 const FAILED: i32 = 1;
@@ -36,6 +36,8 @@ pub struct Walk<'p> {
     pub empty: Option<OwnedFd>,
     /// The host's /dev/null, checked, for masks.
     pub null: Option<OwnedFd>,
+    /// The Landlock ruleset.
+    pub ruleset: Option<OwnedFd>,
     /// The mask for new files that the caller had.
     umask: u32,
     /// The working directory is the one asked for.
@@ -54,6 +56,7 @@ pub fn run(plan: &Plan, handles: &mut Handles) -> ! {
         terminal: None,
         empty: None,
         null: None,
+        ruleset: None,
         // Everything that is made gets exactly the mode the plan says.
         umask: restrict::set_umask(0),
         in_cwd: false,
@@ -241,6 +244,9 @@ impl Walk<'_> {
             ExecStep::Hook(hook) => hooks_inside::run(self, hook),
             ExecStep::Label(label) => self.label(label),
             ExecStep::CloseDescriptors(first) => self.close_descriptors(*first),
+            ExecStep::Restrict { files, descriptors } => {
+                fence::restrict_self(self, *files, *descriptors)
+            }
             ExecStep::Init(step) => init::split(self, step),
             ExecStep::Seccomp(filter) if filter.flags & restrict::NEW_LISTENER != 0 => {
                 hand_over::load(filter, self.socket())

@@ -253,6 +253,8 @@ pub struct Ending {
     pub filter: Option<FilterStep>,
     /// AppArmor and SELinux labels.
     pub labels: Vec<LabelStep>,
+    /// What the Landlock ruleset handles of files, if there is one.
+    pub restrict: Option<u64>,
 }
 
 /// Plans the last phase, and moves out of `process_steps` what must wait for it.
@@ -267,6 +269,10 @@ pub fn ending(ending: Ending, process_steps: &mut [ProcessStep], program: &str) 
     }
     steps.extend(ending.hooks.into_iter().map(ExecStep::Hook));
     steps.extend(ending.labels.into_iter().map(ExecStep::Label));
+    steps.extend(ending.restrict.map(|files| ExecStep::Restrict {
+        files,
+        descriptors: ending.first_closed,
+    }));
     steps.push(ExecStep::CloseDescriptors(ending.first_closed));
     steps.extend(ending.init.map(Box::new).map(ExecStep::Init));
     if let Some(filter) = ending.filter {
@@ -401,6 +407,7 @@ mod tests {
             init: None,
             filter: Some(filter),
             labels: vec![],
+            restrict: None,
         };
         let exec = ending(plan, &mut steps, "p");
         assert!(matches!(exec[2], ExecStep::Seccomp(_)));

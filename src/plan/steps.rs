@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 
 use super::BindSource;
+use super::landlock::FenceStep;
 use super::mounts::MountStep;
 
 /// Entering namespaces.
@@ -142,6 +143,8 @@ pub enum RootStep {
     MoveRoot,
     /// Change the propagation of the container's root mount.
     RootPropagation(u64),
+    /// The Landlock ruleset, or one of its rules.
+    Fence(FenceStep),
 }
 
 /// A device node to make or bind.
@@ -232,6 +235,7 @@ impl RootStep {
             RootStep::ReadonlyRoot => "make the root mount read-only".into(),
             RootStep::Pivot => "pivot to the new root and detach the old one".into(),
             RootStep::MoveRoot => "move the new root to / without pivot_root".into(),
+            RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {
                 format!(
                     "make the root mount {}",
@@ -420,6 +424,13 @@ pub enum ExecStep {
     Park,
     /// A startContainer hook.
     Hook(HookStep),
+    /// Go behind the Landlock ruleset.
+    Restrict {
+        /// `LANDLOCK_ACCESS_FS_*` that it handles.
+        files: u64,
+        /// How many descriptors the program gets.
+        descriptors: i32,
+    },
     /// Close every descriptor from this number on, so that no path can lead
     /// through one to the host (CVE-2024-21626).
     CloseDescriptors(i32),
@@ -460,6 +471,10 @@ impl fmt::Display for ExecStep {
                     Text(&label.value)
                 )
             }
+            ExecStep::Restrict { files: 0, .. } => f.write_str("go behind the ruleset"),
+            ExecStep::Restrict { .. } => f.write_str(
+                "go behind the ruleset, which also allows to open the program's descriptors again",
+            ),
             ExecStep::Init(init) => init.fmt(f),
             ExecStep::Seccomp(filter) => write!(f, "load {}", filter.summary),
             ExecStep::Process(step) => step.fmt(f),

@@ -15,6 +15,7 @@ pub mod bpf;
 pub mod directory;
 pub mod fd;
 pub mod guard;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod notify;

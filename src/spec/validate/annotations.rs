@@ -3,7 +3,7 @@
 use oci_spec::runtime::Spec;
 
 use super::findings::Findings;
-use crate::spec::annotations::{self, INIT};
+use crate::spec::annotations::{self, INIT, TCP_BIND, TCP_CONNECT};
 use crate::spec::namespaces::{Kind, Namespaces};
 
 pub(super) fn check(spec: &Spec, namespaces: &Namespaces, findings: &mut Findings) {
@@ -15,6 +15,11 @@ pub(super) fn check(spec: &Spec, namespaces: &Namespaces, findings: &mut Finding
         );
     }
     check_init(spec, namespaces, findings);
+    for name in [TCP_BIND, TCP_CONNECT] {
+        if let Some(Err(problem)) = annotations::ports(spec, name) {
+            findings.problem(format_args!("/annotations/{name}"), problem);
+        }
+    }
 }
 
 /// An init that is not process 1 would neither get the orphans nor take the rest
