@@ -67,6 +67,8 @@ struct Choices {
     systemd: bool,
     /// setgroups(2) is denied in the container that `exec` enters.
     no_setgroups: bool,
+    /// An older version of Landlock's ABI than 7; negative where there is none.
+    landlock: i32,
     /// `run --report-denials`
     report_denials: bool,
     /// `run --record-profile`
@@ -192,6 +194,10 @@ impl Case {
             in_user_namespace: false,
             may_set_groups: true,
             read_only_sysctls: false,
+            landlock: match self.choices.landlock {
+                0 => Some(7),
+                older => u32::try_from(older).ok(),
+            },
             capabilities: (1 << 41) - 1,
             subordinate: Subordinate::default(),
         };
@@ -338,6 +344,7 @@ impl Case {
             preserved_fds: self.choices.preserved_fds,
             new_keyring: !self.choices.no_new_keyring,
             filter: hardened.filter.clone(),
+            fence: hardened.fence.clone(),
             personality: linux.and_then(|linux| linux.personality().clone()),
         };
         let process = hardened.spec.process().as_ref().unwrap();

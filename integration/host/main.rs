@@ -27,7 +27,9 @@ mod hardening;
 mod hooks;
 mod identity;
 mod images;
+mod init;
 mod kernel_views;
+mod landlock;
 mod lifecycle;
 mod limits;
 mod lists;
@@ -99,6 +101,8 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("devices", devices::cases()),
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
+        ("init", init::cases()),
+        ("landlock", landlock::cases()),
         ("exec", exec::cases()),
         ("hardening", hardening::cases()),
         ("hardening", policy_file::cases()),

@@ -206,6 +206,7 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         private_pid: namespaces.makes(Kind::Pid),
         hooks: spec.hooks().clone(),
         filter: prepared.hardened.filter.clone(),
+        fence: prepared.hardened.fence.clone(),
         hardening: prepared.hardened.hardening.clone(),
         outcomes: prepared.hardened.outcomes.clone(),
         personality: linux.and_then(|linux| linux.personality().clone()),

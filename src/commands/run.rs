@@ -105,7 +105,13 @@ pub(super) fn follow(
     let supervisor = created.supervisor.as_ref();
     let killed = supervisor.is_some_and(|supervisor| supervisor.has_killed(pid));
     // The rules say that the call ends its process, with this signal.
-    Ok(if killed { system_calls::KILLED } else { ended })
+    if killed {
+        return Ok(system_calls::KILLED);
+    }
+    Ok(match created.record.has_init() {
+        true => ended.said_by_init(),
+        false => ended,
+    })
 }
 
 /// Creates the container and has its program executed without waiting for `start`.

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use crate::plan::steps::HookStep;
 use crate::plan::{ExecStep, Plan, RootStep};
+use crate::sys::arguments::Place;
 use crate::sys::process::Pointers;
 
 /// Descriptors and argument arrays, made before clone.
@@ -34,6 +35,8 @@ pub struct Handles {
     pub arguments: Pointers,
     /// Its environment.
     pub environment: Pointers,
+    /// Where the runtime's own arguments are, for an init that hides them.
+    pub own_arguments: Place,
     /// `argv` and environment of each hook inside the container, in order.
     pub hooks: Vec<(Pointers, Pointers)>,
 }

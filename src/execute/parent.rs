@@ -12,6 +12,7 @@ use syscalls::Sysno;
 use crate::error::{Call, Check, Error, Failure, Result};
 use crate::host::{self, mountinfo};
 use crate::plan::{Opener, Plan, ProcessStep, RootStep};
+use crate::sys::arguments::Place;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
 use crate::sys::process::{self, Cloned, Pointers};
@@ -163,6 +164,7 @@ fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<
         own_program,
         arguments: Pointers::new(plan.program.arguments.clone()),
         environment: Pointers::new(plan.program.environment.clone()),
+        own_arguments: Place::read(procfs.as_fd()),
         hooks: handles::hook_pointers(plan),
         procfs,
     })

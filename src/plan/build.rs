@@ -7,16 +7,19 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxPersonality, Process, Spec};
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
 use super::ids::IdMaps;
+use super::landlock::{self, FenceStep, Whose};
 use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
 use super::rootfs::{self, Frame};
 use super::steps::{Affinity, HookStep, ProcessStep, RootStep};
-use super::{BindSource, Plan, filter, hooks};
+use super::{BindSource, Plan, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
+use crate::policy::landlock::Fence;
 use crate::policy::{HardenedSpec, Rule};
 use crate::seccomp::{Asks, Filter};
+use crate::spec::annotations;
 use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
 
@@ -121,7 +124,10 @@ impl Create<'_> {
         let linux = self.spec.linux().as_ref();
         let domain = linux.and_then(|linux| linux.personality().as_ref());
         steps.splice(1..1, domain.map(process::personality));
-        let ending = self.ending()?;
+        let ending = Ending {
+            restrict: handled_files(&root),
+            ..self.ending()?
+        };
         let exec = process::ending(ending, &mut steps, program_name(self.process));
         let (listen, notify) = (self.options.listen_fds, self.options.notify.is_some());
         let extra = environment(self.process, listen, notify);
@@ -189,7 +195,10 @@ impl Create<'_> {
             hooks,
             notify: self.options.notify.as_deref(),
         };
-        rootfs::plan(self.spec, frame)
+        let (mut steps, sources) = rootfs::plan(self.spec, frame)?;
+        let fence = self.hardened.fence.as_ref();
+        steps.extend(fence_steps(fence, self.facts, Whose::First).map_err(one)?);
+        Ok((steps, sources))
     }
 
     /// The hooks of a list that the child runs.
@@ -212,6 +221,7 @@ impl Create<'_> {
             available_capabilities: available(self.namespaces.has(Kind::User), self.facts),
             names: (self.spec.hostname().clone(), self.spec.domainname().clone()),
             early_limits: sets_limits_early(self.facts, self.namespaces.has(Kind::User)),
+            init: annotations::has_init(self.spec),
         }
     }
 
@@ -220,10 +230,35 @@ impl Create<'_> {
             park: self.options.park,
             hooks: self.hooks("startContainer", "created").map_err(one)?,
             first_closed: 3 + self.options.preserved_fds,
+            init: init::plan(self.spec, &self.hardened.filter, self.options.listen_fds)?,
             filter: filter::plan(&self.hardened.filter, self.options.asks)?,
             labels: process::labels(self.process).map_err(one)?,
+            restrict: None,
         })
     }
+}
+
+/// The fence as steps that follow the new root.
+fn fence_steps(
+    fence: Option<&Fence>,
+    facts: &Facts,
+    whose: Whose,
+) -> Result<Vec<RootStep>, Problem> {
+    match (fence, facts.landlock) {
+        (Some(fence), Some(abi)) => {
+            let steps = landlock::steps(fence, abi, whose)?;
+            Ok(steps.into_iter().map(RootStep::Fence).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What the ruleset among these steps handles of files.
+fn handled_files(root: &[RootStep]) -> Option<u64> {
+    root.iter().find_map(|step| match step {
+        RootStep::Fence(FenceStep::Ruleset(ruleset)) => Some(ruleset.files),
+        _ => None,
+    })
 }
 
 /// Capabilities a process can have: all in a new user namespace, else the caller's.
@@ -264,6 +299,8 @@ pub struct Target {
     pub new_keyring: bool,
     /// The filter as decided at create: later edits of the bundle loosen nothing.
     pub filter: Filter,
+    /// The fence as decided at create.
+    pub fence: Option<Fence>,
     /// `linux.personality` as it was at create.
     pub personality: Option<LinuxPersonality>,
     /// systemd puts the process into its cgroup.
@@ -281,6 +318,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         available_capabilities: available(in_user_namespace, facts),
         names: (None, None),
         early_limits: sets_limits_early(facts, in_user_namespace),
+        init: false,
     };
     let limits = early_limits(process, facts, in_user_namespace);
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
@@ -295,33 +333,55 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         .map(process::personality)
         .into_iter();
     steps.splice(1..1, domain.chain(last.map(ProcessStep::Affinity)));
+    let root = root_of_exec(process, facts, target, in_user_namespace)?;
     let ending = Ending {
         park: false,
         hooks: Vec::new(),
         first_closed: 3 + target.preserved_fds,
+        init: None,
         filter: filter::plan(&target.filter, Asks::Nobody)?,
         labels: process::labels(process).map_err(one)?,
+        restrict: handled_files(&root),
     };
     let exec = process::ending(ending, &mut steps, program_name(process));
-    let terminal = process.terminal().unwrap_or(false);
     let plan = Plan {
         cgroup: None,
         ids: None,
         limits: Vec::new(),
         enter,
         sources: Vec::new(),
-        root: if terminal {
-            // Only whoever is mapped in there may give the terminal away.
-            let root = in_user_namespace.then_some(RootStep::BecomeRoot);
-            root.into_iter().chain([console(process)]).collect()
-        } else {
-            Vec::new()
-        },
+        root,
         process: steps,
         exec,
         program: program::program(process, &environment(process, 0, false)).map_err(one)?,
     };
     Ok((plan, warnings))
+}
+
+/// What one more process does with the root file system it finds.
+fn root_of_exec(
+    process: &Process,
+    facts: &Facts,
+    target: &Target,
+    in_user_namespace: bool,
+) -> Result<Vec<RootStep>, Vec<Problem>> {
+    let fence = target.fence.as_ref();
+    let no_new_privileges = process.no_new_privileges().unwrap_or(true);
+    if fence.is_some() && !no_new_privileges {
+        let text = "the container is behind a Landlock fence, which takes no_new_privs";
+        return Err(one(Problem::new("/process/noNewPrivileges", text)));
+    }
+    let fence = fence_steps(fence, facts, Whose::Another).map_err(one)?;
+    let terminal = process
+        .terminal()
+        .unwrap_or(false)
+        .then(|| console(process));
+    if fence.is_empty() && terminal.is_none() {
+        return Ok(Vec::new());
+    }
+    // Only whoever is mapped in there may give the terminal away, and finds every path.
+    let root = in_user_namespace.then_some(RootStep::BecomeRoot);
+    Ok(root.into_iter().chain(terminal).chain(fence).collect())
 }
 
 /// `execCPUAffinity`: before the process enters the container's cgroup, and after.

@@ -12,6 +12,8 @@ pub mod explain;
 pub mod filter;
 pub mod hooks;
 pub mod ids;
+pub mod init;
+pub mod landlock;
 pub mod mounts;
 pub mod process;
 pub mod program;

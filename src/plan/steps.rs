@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 
 use super::BindSource;
+use super::landlock::FenceStep;
 use super::mounts::MountStep;
 
 /// Entering namespaces.
@@ -142,6 +143,8 @@ pub enum RootStep {
     MoveRoot,
     /// Change the propagation of the container's root mount.
     RootPropagation(u64),
+    /// The Landlock ruleset, or one of its rules.
+    Fence(FenceStep),
 }
 
 /// A device node to make or bind.
@@ -232,6 +235,7 @@ impl RootStep {
             RootStep::ReadonlyRoot => "make the root mount read-only".into(),
             RootStep::Pivot => "pivot to the new root and detach the old one".into(),
             RootStep::MoveRoot => "move the new root to / without pivot_root".into(),
+            RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {
                 format!(
                     "make the root mount {}",
@@ -280,6 +284,8 @@ pub enum ProcessStep {
     Keyring(CString),
     /// Make the console the session's terminal and descriptors 0, 1 and 2.
     Terminal,
+    /// Make the console descriptors 0, 1 and 2 only.
+    TerminalStdio,
     /// Let the user open /dev/stdout again when it is a pipe of the caller.
     StdioOwner(u32),
     /// Bring the loopback device up.
@@ -346,6 +352,7 @@ impl fmt::Display for ProcessStep {
             ProcessStep::Session => f.write_str("start a new session"),
             ProcessStep::Keyring(name) => write!(f, "join a new session keyring {}", Text(name)),
             ProcessStep::Terminal => f.write_str("make the console the controlling terminal"),
+            ProcessStep::TerminalStdio => f.write_str("make the console descriptors 0 to 2"),
             ProcessStep::StdioOwner(uid) => {
                 write!(f, "give pipes on descriptors 0 to 2 to user {uid}")
             }
@@ -417,9 +424,18 @@ pub enum ExecStep {
     Park,
     /// A startContainer hook.
     Hook(HookStep),
+    /// Go behind the Landlock ruleset.
+    Restrict {
+        /// `LANDLOCK_ACCESS_FS_*` that it handles.
+        files: u64,
+        /// How many descriptors the program gets.
+        descriptors: i32,
+    },
     /// Close every descriptor from this number on, so that no path can lead
     /// through one to the host (CVE-2024-21626).
     CloseDescriptors(i32),
+    /// Clone the process that goes on, and stay as init.
+    Init(Box<super::init::InitStep>),
     /// Label the next exec.
     Label(LabelStep),
     /// Load the seccomp filter.
@@ -455,6 +471,11 @@ impl fmt::Display for ExecStep {
                     Text(&label.value)
                 )
             }
+            ExecStep::Restrict { files: 0, .. } => f.write_str("go behind the ruleset"),
+            ExecStep::Restrict { .. } => f.write_str(
+                "go behind the ruleset, which also allows to open the program's descriptors again",
+            ),
+            ExecStep::Init(init) => init.fmt(f),
             ExecStep::Seccomp(filter) => write!(f, "load {}", filter.summary),
             ExecStep::Process(step) => step.fmt(f),
             ExecStep::Execute(program) => write!(f, "execute {program}"),
