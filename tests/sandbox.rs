@@ -29,6 +29,7 @@ fn facts(root: bool) -> Facts {
         in_user_namespace: false,
         may_set_groups: true,
         read_only_sysctls: false,
+        landlock: Some(7),
         capabilities: if root { u64::MAX } else { 0 },
         subordinate: Subordinate::default(),
     }
