@@ -36,6 +36,7 @@ mod lists;
 mod machine;
 mod mounts;
 mod namespaces;
+mod parents;
 mod passing;
 mod policy_file;
 mod process;
@@ -44,6 +45,7 @@ mod relaxed;
 mod roles;
 mod runtime;
 mod seccomp;
+mod secrets;
 mod supervisors;
 mod terminal;
 
@@ -99,6 +101,8 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("passing", passing::cases()),
         ("init", init::cases()),
         ("landlock", landlock::cases()),
+        ("secrets", secrets::cases()),
+        ("parents", parents::cases()),
         ("exec", exec::cases()),
         ("hardening", hardening::cases()),
         ("hardening", policy_file::cases()),

@@ -15,6 +15,7 @@ use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup, LeftOut};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::execute::secrets::Secret;
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
 use crate::execute::{hooks, start_socket};
@@ -67,6 +68,10 @@ pub(super) struct Mode {
     pub(super) park: bool,
     /// The caller does not stay.
     pub(super) detach: bool,
+    /// The program ends with the caller.
+    pub(super) die_with_parent: bool,
+    /// What only the program is to know.
+    pub(super) secrets: Vec<Secret>,
     /// What the caller does with the system calls that it asks to be asked about.
     pub(super) purpose: Option<Purpose>,
 }
@@ -108,6 +113,8 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
         no_pivot: args.no_pivot,
         preserved_fds,
         listen_fds,
+        secrets: mode.secrets.len(),
+        die_with_parent: mode.die_with_parent,
         notify,
         asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
@@ -127,6 +134,7 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
         console: None,
         notify: None,
         supervisor,
+        secrets: mode.secrets,
     }
     .carry_out(&plan, mode.park)
 }
@@ -206,6 +214,7 @@ struct Creation<'a> {
     console: Option<OwnedFd>,
     notify: Option<Notify>,
     supervisor: Option<Supervisor>,
+    secrets: Vec<Secret>,
 }
 
 impl Creation<'_> {
@@ -285,6 +294,7 @@ impl Creation<'_> {
             cgroup: cgroup.map(Cgroup::dir),
             target: None,
             start,
+            secrets: std::mem::take(&mut self.secrets),
         };
         let launched = parent::launch(plan, supplies, self)?;
         self.args.announce().process(&launched)?;

@@ -31,6 +31,7 @@ mod ps;
 mod resume;
 mod run;
 mod seccomp;
+mod secrets;
 mod spec;
 mod start;
 mod state;
