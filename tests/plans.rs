@@ -58,6 +58,9 @@ struct Choices {
     no_new_keyring: bool,
     preserved_fds: i32,
     listen_fds: i32,
+    /// How many times `--secret` is given.
+    secrets: usize,
+    die_with_parent: bool,
     notify: Option<PathBuf>,
     /// The mount point that the root file system is on.
     parent_mount: Option<PathBuf>,
@@ -318,6 +321,8 @@ impl Case {
             no_pivot: self.choices.no_pivot,
             preserved_fds: self.choices.preserved_fds,
             listen_fds: self.choices.listen_fds,
+            secrets: self.choices.secrets,
+            die_with_parent: self.choices.die_with_parent,
             notify: self.choices.notify.clone(),
             asks: self.choices.asks(),
             plain_sources: false,

@@ -36,6 +36,7 @@ mod lists;
 mod machine;
 mod mounts;
 mod namespaces;
+mod parents;
 mod passing;
 mod policy_file;
 mod process;
@@ -48,6 +49,7 @@ mod sandbox_files;
 mod sandbox_life;
 mod sandboxed;
 mod seccomp;
+mod secrets;
 mod supervisors;
 mod terminal;
 
@@ -103,6 +105,8 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("passing", passing::cases()),
         ("init", init::cases()),
         ("landlock", landlock::cases()),
+        ("secrets", secrets::cases()),
+        ("parents", parents::cases()),
         ("exec", exec::cases()),
         ("hardening", hardening::cases()),
         ("hardening", policy_file::cases()),

@@ -12,7 +12,7 @@ use crate::sandboxed::Sandbox;
 cases! {
     ALL []: exit_codes, missing_programs, denied_calls_are_said, a_profile_is_recorded,
         time_is_limited, limits_that_cannot_be_had, programs_are_told, nobody_needs_to_wait,
-        a_killed_capsid_leaves_nothing, terminals_stay_outside;
+        a_killed_capsid_leaves_nothing, it_ends_with_its_caller, secrets_are_files, terminals_stay_outside;
 }
 
 fn exit_codes(test: &Test) {
@@ -279,4 +279,58 @@ fn terminals_stay_outside(test: &Test) {
         !said.contains("/dev/pts") && !said.contains("bad"),
         "{said}"
     );
+}
+
+/// Waits until no process of a sandbox is left.
+#[track_caller]
+fn wait_stopped(sandbox: &Sandbox<'_>, id: &str) {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let state = sandbox.capsid(&["state", id]).output().success().json();
+        if state["status"] == "stopped" {
+            return;
+        }
+        assert!(Instant::now() < end, "{state}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn it_ends_with_its_caller(test: &Test) {
+    let sandbox = Sandbox::new(test);
+    let call = sandbox.call(&[
+        "sh",
+        "-c",
+        "trap '' TERM HUP INT; echo READY; sleep 100 & wait; sleep 100",
+    ]);
+    let mut shell = call
+        .through(&["/bin/sh", "-c", "\"$@\" & wait", "sh"])
+        .start();
+    shell.wait_for("READY");
+    let left = sandbox.left();
+    assert_eq!(left.len(), 1, "{left:?}");
+    // The shell that called it, not capsid.
+    shell.stop();
+    wait_stopped(&sandbox, &left[0]);
+    sandbox.call(&["true"]).output().success();
+    sandbox.assert_nothing_left();
+}
+
+fn secrets_are_files(test: &Test) {
+    let sandbox = Sandbox::new(test);
+    let file = sandbox.file("token", "from a file").display().to_string();
+    let sandbox = sandbox.with(&["--secret", &format!("token={file}"), "--secret", "typed=-"]);
+    let script = "cat /run/secrets/token /run/secrets/typed; env; stat -c %a /run/secrets/token; \
+                  echo x 2>/dev/null >/run/secrets/token || echo not";
+    let done = sandbox
+        .call(&["sh", "-c", script])
+        .stdin("from a pipe")
+        .output()
+        .success();
+    assert!(
+        done.stdout.starts_with("from a filefrom a pipe"),
+        "{}",
+        done.stdout
+    );
+    assert!(done.stdout.ends_with("\n400\nnot\n"), "{}", done.stdout);
+    assert_eq!(done.stdout.matches("from a").count(), 2, "{}", done.stdout);
 }

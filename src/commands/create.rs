@@ -41,6 +41,8 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let mode = Mode {
         park: true,
         detach: true,
+        die_with_parent: false,
+        secrets: Vec::new(),
         purpose: None,
         sandbox: false,
     };

@@ -15,6 +15,7 @@ use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup, LeftOut};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::execute::secrets::Secret;
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
 use crate::execute::{hooks, start_socket};
@@ -67,6 +68,10 @@ pub(super) struct Mode {
     pub(super) park: bool,
     /// The caller does not stay.
     pub(super) detach: bool,
+    /// The program ends with the caller.
+    pub(super) die_with_parent: bool,
+    /// What only the program is to know.
+    pub(super) secrets: Vec<Secret>,
     /// What the caller does with the system calls that it asks to be asked about.
     pub(super) purpose: Option<Purpose>,
     /// Of a sandbox: nothing of a service manager is passed on, and limits that
@@ -129,6 +134,8 @@ pub(super) fn create_in(
         no_pivot: args.no_pivot,
         preserved_fds,
         listen_fds,
+        secrets: mode.secrets.len(),
+        die_with_parent: mode.die_with_parent,
         notify,
         asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
@@ -154,6 +161,7 @@ pub(super) fn create_in(
         } else {
             Advice::Bundle
         },
+        secrets: mode.secrets,
     }
     .carry_out(&plan, mode.park)
 }
@@ -237,6 +245,7 @@ struct Creation<'a> {
     quiet: bool,
     /// In whose words denied calls are reported.
     advice: Advice,
+    secrets: Vec<Secret>,
 }
 
 impl Creation<'_> {
@@ -317,6 +326,7 @@ impl Creation<'_> {
             cgroup: cgroup.map(Cgroup::dir),
             target: None,
             start,
+            secrets: std::mem::take(&mut self.secrets),
         };
         let launched = parent::launch(plan, supplies, self)?;
         self.args.announce().process(&launched)?;

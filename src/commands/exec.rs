@@ -215,6 +215,7 @@ impl Exec<'_> {
             cgroup: cgroup.map(Cgroup::dir),
             target: Some(init.into_pidfd()),
             start: None,
+            secrets: Vec::new(),
         };
         parent::launch(plan, supplies, self)
     }

@@ -33,6 +33,7 @@ mod resume;
 mod run;
 mod sandbox;
 mod seccomp;
+mod secrets;
 mod spec;
 mod start;
 mod state;

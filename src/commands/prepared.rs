@@ -79,6 +79,8 @@ impl Prepared {
             no_pivot: false,
             preserved_fds: 0,
             listen_fds: 0,
+            secrets: 0,
+            die_with_parent: false,
             notify: None,
             asks: Asks::Nobody,
             plain_sources: self.sandbox,

@@ -8,9 +8,11 @@ use super::cli::{Global, print};
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
 use super::prepared::{Entry, Sandboxed, prepare};
-use super::{explain, life, root, run, system_calls};
+use super::{explain, life, root, run, secrets, system_calls};
 use crate::error::{Error, Result};
 use crate::execute::foreground::{Ended, Signals};
+use crate::execute::lifeline;
+use crate::execute::secrets::Secret;
 use crate::execute::skeleton;
 use crate::execute::supervisor::Purpose;
 use crate::host::Facts;
@@ -58,6 +60,7 @@ pub(crate) fn command() -> Command {
              and 125 when the sandbox itself failed.",
         )
         .args(choices::definitions())
+        .arg(secrets::option())
         .arg(
             Arg::new("command")
                 .value_name("COMMAND")
@@ -90,7 +93,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
             &made.sandbox,
             &made.asked,
         )?)),
-        (None, false) => start(global, made),
+        (None, false) => start(global, &made, secrets::read(matches)?),
     }
 }
 
@@ -161,7 +164,7 @@ fn both(before: &Wish, after: &Wish) -> Wish {
 }
 
 /// Runs the sandbox; in the foreground, stands in for its program.
-fn start(global: &Global, made: Made) -> Result<u8> {
+fn start(global: &Global, made: &Made, secrets: Vec<Secret>) -> Result<u8> {
     let mut status = Status::open(made.asked.json_status.as_deref())?;
     if let Some(file) = &made.asked.record_profile {
         system_calls::make_writable(file)?;
@@ -171,8 +174,8 @@ fn start(global: &Global, made: Made) -> Result<u8> {
         log::debug(error);
     }
     let outcome = match made.asked.detach {
-        true => detach(global, &made, &mut status),
-        false => attend(global, &made, &mut status),
+        true => detach(global, made, secrets, &mut status),
+        false => attend(global, made, secrets, &mut status),
     };
     match outcome {
         Err(Error::Program { program, failure }) => {
@@ -194,7 +197,8 @@ fn start(global: &Global, made: Made) -> Result<u8> {
     }
 }
 
-fn attend(global: &Global, made: &Made, status: &mut Status) -> Result<u8> {
+fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Status) -> Result<u8> {
+    lifeline::end_with_parent()?;
     sys::process::become_subreaper().map_err(|failure| {
         Error::system("become", "the reaper of the sandbox's orphans", failure)
     })?;
@@ -204,7 +208,7 @@ fn attend(global: &Global, made: &Made, status: &mut Status) -> Result<u8> {
         true => Streams::kept(),
         false => Streams::without_terminal()?,
     };
-    let created = create(global, made, &id);
+    let created = create(global, made, &id, secrets);
     streams.put_back()?;
     let (mut created, owner) = created?;
     let told = status.started(&id, created.launched.pid);
@@ -263,11 +267,11 @@ fn refused(created: &Created, made: &Made, ended: Ended) -> Result<Vec<String>> 
 }
 
 /// Starts the sandbox and leaves it to `list`, `kill`, `exec` and `delete`.
-fn detach(global: &Global, made: &Made, status: &mut Status) -> Result<u8> {
+fn detach(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Status) -> Result<u8> {
     let id = new_id();
     // Whoever waits for the id reads to the end of what is written.
     let mut streams = Streams::cut_off()?;
-    let created = create(global, made, &id);
+    let created = create(global, made, &id, secrets);
     streams.put_back()?;
     let (created, _) = created?;
     status.started(&id, created.launched.pid)?;
@@ -285,7 +289,12 @@ fn new_id() -> String {
     )
 }
 
-fn create(global: &Global, made: &Made, id: &str) -> Result<(Created, Option<Owner>)> {
+fn create(
+    global: &Global,
+    made: &Made,
+    id: &str,
+    secrets: Vec<Secret>,
+) -> Result<(Created, Option<Owner>)> {
     creation::close_on_exec()?;
     let slot = Root::open_or_create(&global.root)?.reserve(id)?;
     let detach = made.asked.detach;
@@ -313,6 +322,8 @@ fn create(global: &Global, made: &Made, id: &str) -> Result<(Created, Option<Own
     let mode = Mode {
         park: false,
         detach,
+        die_with_parent: !detach,
+        secrets,
         purpose: made.asked.purpose(),
         sandbox: true,
     };

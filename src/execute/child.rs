@@ -8,7 +8,7 @@ use crate::plan::{EnterStep, ExecStep, Plan, ProcessStep};
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::process::{self, Cloned};
 use crate::sys::restrict::{self, CapabilitySets};
-use crate::sys::{Result, guard, net, socket};
+use crate::sys::{Result, guard, net, signal, socket};
 
 use super::handles::Handles;
 use super::protocol::{self, ToParent};
@@ -223,6 +223,8 @@ impl Walk<'_> {
                 ambient,
             } => set_capabilities(*effective, *permitted, *inheritable, *ambient),
             ProcessStep::NoNewPrivileges => restrict::no_new_privileges(),
+            // If it has ended already, the next word to it fails.
+            ProcessStep::DieWithParent => signal::at_end_of_parent(libc::SIGKILL),
             ProcessStep::FindProgram => program::find(&self.plan.program, self.handles.own_program),
             ProcessStep::Affinity(affinity) => restrict::set_affinity(&affinity.mask),
         }

@@ -15,7 +15,7 @@ use crate::sys::{Result, process, restrict};
 use super::child::Walk;
 use super::lookup::{self, Make};
 use super::protocol::ToParent;
-use super::{copy_up, fence, hooks_inside};
+use super::{copy_up, fence, hooks_inside, secrets};
 
 /// Carries out one step.
 pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
@@ -46,6 +46,7 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::ReadonlyRoot => make_mount_readonly(root_of(walk)?),
         RootStep::Pivot => pivot(root_of(walk)?),
         RootStep::MoveRoot => move_root(walk),
+        RootStep::Secrets(step) => secrets::put(walk, step),
         RootStep::Fence(step) => fence::step(walk, step),
         RootStep::RootPropagation(flags) => mount::set_propagation(c"/", *flags),
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxPersonality, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
@@ -12,16 +12,21 @@ use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
 use super::rootfs::{self, Frame};
-use super::steps::{Affinity, HookStep, ProcessStep, RootStep};
-use super::{BindSource, Plan, filter, hooks, init};
+use super::secrets::SecretsStep;
+use super::steps::{HookStep, ProcessStep, RootStep};
+use super::{BindSource, Plan, c_string, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
 use crate::policy::landlock::Fence;
 use crate::policy::{HardenedSpec, Rule};
-use crate::seccomp::{Asks, Filter};
+use crate::seccomp::Asks;
 use crate::spec::annotations;
 use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
+
+mod exec;
+
+pub use exec::{Target, for_exec};
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug)]
@@ -40,6 +45,10 @@ pub struct Options {
     pub preserved_fds: i32,
     /// How many of them are for socket activation.
     pub listen_fds: i32,
+    /// How many secrets come with the launch.
+    pub secrets: usize,
+    /// The program ends with whoever launches it.
+    pub die_with_parent: bool,
     /// A directory with the socket for sd_notify.
     pub notify: Option<PathBuf>,
     /// Whom the seccomp filter asks.
@@ -193,12 +202,27 @@ impl Create<'_> {
             no_pivot: self.options.no_pivot,
             runtime_hooks: has_runtime_hooks(self.spec),
             hooks,
+            secrets: self.secrets().map_err(one)?,
             notify: self.options.notify.as_deref(),
         };
         let (mut steps, sources) = rootfs::plan(self.spec, frame)?;
         let fence = self.hardened.fence.as_ref();
         steps.extend(fence_steps(fence, self.facts, Whose::First).map_err(one)?);
         Ok((steps, sources))
+    }
+
+    fn secrets(&self) -> Result<Option<SecretsStep>, Problem> {
+        let linux = self.spec.linux().as_ref();
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        let label = label.filter(|label| !label.is_empty());
+        Ok((self.options.secrets > 0).then_some(SecretsStep {
+            count: self.options.secrets,
+            uid: self.process.user().uid(),
+            gid: self.process.user().gid(),
+            label: label
+                .map(|label| c_string(label, "/linux/mountLabel"))
+                .transpose()?,
+        }))
     }
 
     /// The hooks of a list that the child runs.
@@ -222,6 +246,7 @@ impl Create<'_> {
             names: (self.spec.hostname().clone(), self.spec.domainname().clone()),
             early_limits: sets_limits_early(self.facts, self.namespaces.has(Kind::User)),
             init: annotations::has_init(self.spec),
+            die_with_parent: self.options.die_with_parent,
         }
     }
 
@@ -281,131 +306,6 @@ fn early_limits(process: &Process, facts: &Facts, user_namespace: bool) -> Vec<P
     match sets_limits_early(facts, user_namespace) {
         true => process::limits(process),
         false => Vec::new(),
-    }
-}
-
-/// What `exec` knows of the container it enters.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The container's id.
-    pub id: String,
-    /// Namespaces that differ from the runtime's.
-    pub differing: u64,
-    /// setgroups(2) works inside.
-    pub may_set_groups: bool,
-    /// Descriptors after 2 that the program gets.
-    pub preserved_fds: i32,
-    /// A session keyring of its own.
-    pub new_keyring: bool,
-    /// The filter as decided at create: later edits of the bundle loosen nothing.
-    pub filter: Filter,
-    /// The fence as decided at create.
-    pub fence: Option<Fence>,
-    /// `linux.personality` as it was at create.
-    pub personality: Option<LinuxPersonality>,
-    /// systemd puts the process into its cgroup.
-    pub awaits_cgroup: bool,
-}
-
-/// Plans one more process in a running container.
-pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
-    let (initial, last) = affinities(process).map_err(one)?;
-    let in_user_namespace = target.differing & Kind::User.flag() != 0;
-    let surroundings = Surroundings {
-        keyring: target.new_keyring.then(|| format!("_ses.{}", target.id)),
-        new_network: false,
-        may_set_groups: target.may_set_groups,
-        available_capabilities: available(in_user_namespace, facts),
-        names: (None, None),
-        early_limits: sets_limits_early(facts, in_user_namespace),
-        init: false,
-    };
-    let limits = early_limits(process, facts, in_user_namespace);
-    let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
-    let mut enter = enter.map_err(one)?;
-    if target.awaits_cgroup {
-        enter.await_cgroup();
-    }
-    let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
-    let domain = target
-        .personality
-        .as_ref()
-        .map(process::personality)
-        .into_iter();
-    steps.splice(1..1, domain.chain(last.map(ProcessStep::Affinity)));
-    let root = root_of_exec(process, facts, target, in_user_namespace)?;
-    let ending = Ending {
-        park: false,
-        hooks: Vec::new(),
-        first_closed: 3 + target.preserved_fds,
-        init: None,
-        filter: filter::plan(&target.filter, Asks::Nobody)?,
-        labels: process::labels(process).map_err(one)?,
-        restrict: handled_files(&root),
-    };
-    let exec = process::ending(ending, &mut steps, program_name(process));
-    let plan = Plan {
-        cgroup: None,
-        ids: None,
-        limits: Vec::new(),
-        enter,
-        sources: Vec::new(),
-        root,
-        process: steps,
-        exec,
-        program: program::program(process, &environment(process, 0, false)).map_err(one)?,
-    };
-    Ok((plan, warnings))
-}
-
-/// What one more process does with the root file system it finds.
-fn root_of_exec(
-    process: &Process,
-    facts: &Facts,
-    target: &Target,
-    in_user_namespace: bool,
-) -> Result<Vec<RootStep>, Vec<Problem>> {
-    let fence = target.fence.as_ref();
-    let no_new_privileges = process.no_new_privileges().unwrap_or(true);
-    if fence.is_some() && !no_new_privileges {
-        let text = "the container is behind a Landlock fence, which takes no_new_privs";
-        return Err(one(Problem::new("/process/noNewPrivileges", text)));
-    }
-    let fence = fence_steps(fence, facts, Whose::Another).map_err(one)?;
-    let terminal = process
-        .terminal()
-        .unwrap_or(false)
-        .then(|| console(process));
-    if fence.is_empty() && terminal.is_none() {
-        return Ok(Vec::new());
-    }
-    // Only whoever is mapped in there may give the terminal away, and finds every path.
-    let root = in_user_namespace.then_some(RootStep::BecomeRoot);
-    Ok(root.into_iter().chain(terminal).chain(fence).collect())
-}
-
-/// `execCPUAffinity`: before the process enters the container's cgroup, and after.
-fn affinities(process: &Process) -> Result<(Option<Affinity>, Option<Affinity>), Problem> {
-    let affinity = process.exec_cpu_affinity().as_ref();
-    let mask = |list: Option<&String>, name: &str| {
-        let at = format!("/process/execCPUAffinity/{name}");
-        list.map(|list| process::affinity(list, &at)).transpose()
-    };
-    let initial = mask(affinity.and_then(|a| a.initial().as_ref()), "initial")?;
-    let last = mask(
-        affinity.and_then(|a| a.cpu_affinity_final().as_ref()),
-        "final",
-    )?;
-    Ok((initial, last))
-}
-
-fn console(process: &Process) -> RootStep {
-    let small = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-    RootStep::Terminal {
-        size: process
-            .console_size()
-            .map(|size| (small(size.height()), small(size.width()))),
-        uid: process.user().uid(),
     }
 }
 

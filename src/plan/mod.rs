@@ -8,6 +8,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
 pub mod enter;
+pub mod exec;
 pub mod explain;
 pub mod filter;
 pub mod hooks;
@@ -18,6 +19,7 @@ pub mod mounts;
 pub mod process;
 pub mod program;
 pub mod rootfs;
+pub mod secrets;
 pub mod steps;
 
 use std::ffi::CString;

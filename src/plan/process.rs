@@ -29,6 +29,8 @@ pub struct Surroundings {
     pub names: (Option<String>, Option<String>),
     /// The resource limits are set already, before a user namespace is entered.
     pub early_limits: bool,
+    /// The process ends with its parent.
+    pub die_with_parent: bool,
     /// The first process stays as init: the terminal is not for it.
     pub init: bool,
 }
@@ -88,6 +90,9 @@ pub fn steps(
     steps.push(ProcessStep::FindProgram);
     if process.no_new_privileges().unwrap_or(true) {
         steps.push(ProcessStep::NoNewPrivileges);
+    }
+    if around.die_with_parent {
+        steps.push(ProcessStep::DieWithParent);
     }
     Ok((steps, warnings))
 }

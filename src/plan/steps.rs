@@ -4,8 +4,10 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 
 use super::BindSource;
+pub use super::exec::{ExecStep, LabelStep};
 use super::landlock::FenceStep;
 use super::mounts::MountStep;
+use super::secrets::SecretsStep;
 
 /// Entering namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +145,8 @@ pub enum RootStep {
     MoveRoot,
     /// Change the propagation of the container's root mount.
     RootPropagation(u64),
+    /// Files that only the program is to know.
+    Secrets(SecretsStep),
     /// The Landlock ruleset, or one of its rules.
     Fence(FenceStep),
 }
@@ -235,6 +239,7 @@ impl RootStep {
             RootStep::ReadonlyRoot => "make the root mount read-only".into(),
             RootStep::Pivot => "pivot to the new root and detach the old one".into(),
             RootStep::MoveRoot => "move the new root to / without pivot_root".into(),
+            RootStep::Secrets(step) => step.to_string(),
             RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {
                 format!(
@@ -338,6 +343,8 @@ pub enum ProcessStep {
     },
     /// Exec never raises privileges.
     NoNewPrivileges,
+    /// Be killed when the runtime ends. A change of identity would take that back.
+    DieWithParent,
     /// Look for the program now, so that a missing one fails `create`.
     FindProgram,
     /// Pin the process to CPUs.
@@ -371,12 +378,8 @@ impl fmt::Display for ProcessStep {
             }
             ProcessStep::Scheduler(scheduling) => write!(f, "set the scheduler: {scheduling}"),
             ProcessStep::IoPriority(priority) => {
-                write!(
-                    f,
-                    "set the I/O priority to class {}, level {}",
-                    priority >> 13,
-                    priority & 7
-                )
+                let (class, level) = (priority >> 13, priority & 7);
+                write!(f, "set the I/O priority to class {class}, level {level}")
             }
             ProcessStep::Personality(domain) => write!(f, "set the personality to {domain:#x}"),
             ProcessStep::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
@@ -401,6 +404,7 @@ impl fmt::Display for ProcessStep {
                 ambient,
             } => write_sets(f, [*effective, *permitted, *inheritable, *ambient]),
             ProcessStep::NoNewPrivileges => f.write_str("set no_new_privs"),
+            ProcessStep::DieWithParent => f.write_str("be killed when the runtime ends"),
             ProcessStep::FindProgram => f.write_str("find the program"),
             ProcessStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
         }
@@ -415,72 +419,6 @@ fn write_sets(f: &mut fmt::Formatter<'_>, sets: [u64; 4]) -> fmt::Result {
         "set capabilities: effective {effective}, permitted {permitted}, "
     )?;
     write!(f, "inheritable {inheritable}, ambient {ambient}")
-}
-
-/// What remains after `start`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ExecStep {
-    /// Tell the runtime that the container is created and wait for `start`.
-    Park,
-    /// A startContainer hook.
-    Hook(HookStep),
-    /// Go behind the Landlock ruleset.
-    Restrict {
-        /// `LANDLOCK_ACCESS_FS_*` that it handles.
-        files: u64,
-        /// How many descriptors the program gets.
-        descriptors: i32,
-    },
-    /// Close every descriptor from this number on, so that no path can lead
-    /// through one to the host (CVE-2024-21626).
-    CloseDescriptors(i32),
-    /// Clone the process that goes on, and stay as init.
-    Init(Box<super::init::InitStep>),
-    /// Label the next exec.
-    Label(LabelStep),
-    /// Load the seccomp filter.
-    Seccomp(super::filter::FilterStep),
-    /// A property that the filter had to be loaded before.
-    Process(ProcessStep),
-    /// Become the program.
-    Execute(String),
-}
-
-/// An LSM label for the next exec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelStep {
-    /// Which module: `AppArmor` or `SELinux`.
-    pub module: &'static str,
-    /// Files below /proc/self to try in order.
-    pub files: Vec<CString>,
-    /// What is written.
-    pub value: CString,
-}
-
-impl fmt::Display for ExecStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExecStep::Park => f.write_str("wait for start"),
-            ExecStep::Hook(hook) => hook.fmt(f),
-            ExecStep::CloseDescriptors(first) => write!(f, "close descriptors from {first} on"),
-            ExecStep::Label(label) => {
-                write!(
-                    f,
-                    "label the program for {}: {}",
-                    label.module,
-                    Text(&label.value)
-                )
-            }
-            ExecStep::Restrict { files: 0, .. } => f.write_str("go behind the ruleset"),
-            ExecStep::Restrict { .. } => f.write_str(
-                "go behind the ruleset, which also allows to open the program's descriptors again",
-            ),
-            ExecStep::Init(init) => init.fmt(f),
-            ExecStep::Seccomp(filter) => write!(f, "load {}", filter.summary),
-            ExecStep::Process(step) => step.fmt(f),
-            ExecStep::Execute(program) => write!(f, "execute {program}"),
-        }
-    }
 }
 
 /// A C string as a person reads it.

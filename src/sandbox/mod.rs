@@ -112,7 +112,15 @@ struct Maker<'a> {
 }
 
 /// What every sandbox has, in the order in which a person would ask.
-const ALWAYS: [(&str, &str); 5] = [
+const ALWAYS: [(&str, &str); 7] = [
+    (
+        "ends with its caller, unless detached",
+        "a program that outlives whoever watches it is watched by nobody",
+    ),
+    (
+        "an init is process 1",
+        "signals and orphans are handled as a program expects",
+    ),
     (
         "new user, pid, mount, ipc, uts, cgroup and time namespaces",
         "the program sees and signals only its own processes, and has no privilege outside",

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use syscalls::Sysno;
 
-use super::{Result, call, reg};
+use super::{Result, call, call_with_numbers, reg};
 
 /// Every signal, as a kernel's set of 64.
 static ALL: u64 = u64::MAX;
@@ -60,4 +60,20 @@ pub fn wait_any(options: i32) -> Result<Option<(i32, i32)>> {
         Err(failure) if failure.is(libc::ECHILD) => Ok(None),
         Err(failure) => Err(failure),
     }
+}
+
+/// `PR_SET_PDEATHSIG`: this signal comes when the parent ends. A change of
+/// identity takes it off again.
+pub fn at_end_of_parent(signal: i32) -> Result<()> {
+    call_with_numbers(
+        Sysno::prctl,
+        [reg(libc::PR_SET_PDEATHSIG), reg(signal), 0, 0, 0, 0],
+    )
+    .map(drop)
+}
+
+/// getppid(2).
+pub fn parent() -> i32 {
+    // It cannot fail.
+    call_with_numbers(Sysno::getppid, [0; 6]).map_or(0, |pid| i32::try_from(pid).unwrap_or(0))
 }

@@ -113,6 +113,8 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             // Hooks may still mount; what they mount is masked as well.
             RootStep::RuntimeHooks => 9,
             RootStep::Hook(_) => 10,
+            // Hooks are not to know them; their place may be read-only later.
+            RootStep::Secrets(_) => 11,
             RootStep::ReadonlyMount(_) => 11,
             RootStep::Sysctl { .. } => 11,
             RootStep::Mask(_) => 12,
@@ -164,6 +166,8 @@ fn privileges_go_last_and_for_good() {
             ProcessStep::CwdAsUser(_) => 7,
             ProcessStep::FindProgram => 8,
             ProcessStep::NoNewPrivileges => 9,
+            // A change of identity takes it back.
+            ProcessStep::DieWithParent => 10,
         });
         let once: [fn(&ProcessStep) -> bool; 6] = [
             |step| matches!(step, ProcessStep::Session),

@@ -13,6 +13,7 @@ use crate::commands::hardening;
 use crate::error::{Error, Result};
 use crate::execute::supervisor::Purpose;
 use crate::host::userland::Found;
+use crate::plan::init;
 use crate::policy::Wish;
 use crate::sandbox::{Bind, Limits, Net, Overlay, Request, Seccomp, Tmpfs};
 use crate::seccomp::{Builtin, Denials, Recording, source};
@@ -116,7 +117,8 @@ impl Asked {
     /// What is done with the program's system calls.
     pub(super) fn purpose(&self) -> Option<Purpose> {
         if self.record_profile.is_some() {
-            return Some(Purpose::Record(Recording::default()));
+            let init = init::CALLS.iter().map(|call| call.name());
+            return Some(Purpose::Record(Recording::with(init)));
         }
         let told = !self.quiet || self.json_status.is_some();
         (told && !self.detach).then(|| Purpose::Report(Denials::default()))
