@@ -428,3 +428,31 @@ fn move_root(walk: &Walk<'_>) -> Result<()> {
     mount::change_root(c".")?;
     mount::change_directory(c"/")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+
+    use super::*;
+    use crate::plan::Opener;
+
+    /// Whoever puts a link in the place of what was named chooses nothing.
+    #[test]
+    fn a_plain_source_is_reached_without_links() {
+        let base = std::env::temp_dir().join(format!("capsid-source-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("real/d")).unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        for path in ["link", "link/d"] {
+            let path = base.join(path).into_os_string().into_encoded_bytes();
+            let source = BindSource {
+                path: CString::new(path).unwrap(),
+                recursive: true,
+                opener: Opener::Child,
+                idmap: None,
+                plain: true,
+            };
+            assert_eq!(source_tree(&source).unwrap_err().errno, libc::ELOOP);
+        }
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}
