@@ -8,6 +8,7 @@ pub mod mountinfo;
 pub mod policy_file;
 pub mod program;
 pub mod trial;
+pub mod userland;
 
 use std::fs;
 
@@ -30,6 +31,8 @@ pub struct Facts {
     pub may_set_groups: bool,
     /// `/proc/sys` is mounted read-only, as in most containers.
     pub read_only_sysctls: bool,
+    /// The version of Landlock's ABI, where it is in force.
+    pub landlock: Option<u32>,
     /// The caller's permitted capabilities, one bit each.
     pub capabilities: u64,
     /// What an unprivileged caller may map besides its own ids.
@@ -93,6 +96,7 @@ impl Facts {
             may_set_groups: !in_user_namespace || read("/proc/self/setgroups").trim() != "deny",
             read_only_sysctls: statvfs("/proc/sys")
                 .is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY)),
+            landlock: kernel::landlock().and_then(|abi| u32::try_from(abi).ok()),
             capabilities: capabilities().map_or(0, |sets| sets.permitted),
             subordinate: if privileged {
                 Subordinate::default()

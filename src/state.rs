@@ -7,8 +7,10 @@ use oci_spec::runtime::{Hooks, LinuxPersonality};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Life, Result};
+use crate::policy::landlock::Fence;
 use crate::policy::{Hardening, Outcome};
 use crate::seccomp::Filter;
+use crate::spec::annotations::INIT;
 
 mod directory;
 mod entries;
@@ -71,12 +73,22 @@ pub struct Record {
     pub hardening: Hardening,
     /// What each rule came to.
     pub outcomes: Vec<Outcome>,
+    /// What Landlock keeps the program to, as decided at create: what `exec` makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
     /// `linux.personality` as it was at create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<LinuxPersonality>,
     /// The steps that remain after `start`, in words, with the number of the first:
     /// what `start` needs to report a failure.
     pub late_steps: LateSteps,
+}
+
+impl Record {
+    /// Whether the first process stays as the container's init.
+    pub fn has_init(&self) -> bool {
+        self.annotations.get(INIT).is_some_and(|on| on == "true")
+    }
 }
 
 /// The steps of a plan that the first process walks after `start`.

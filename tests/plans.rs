@@ -58,6 +58,9 @@ struct Choices {
     no_new_keyring: bool,
     preserved_fds: i32,
     listen_fds: i32,
+    /// How many times `--secret` is given.
+    secrets: usize,
+    die_with_parent: bool,
     notify: Option<PathBuf>,
     /// The mount point that the root file system is on.
     parent_mount: Option<PathBuf>,
@@ -67,6 +70,8 @@ struct Choices {
     systemd: bool,
     /// setgroups(2) is denied in the container that `exec` enters.
     no_setgroups: bool,
+    /// An older version of Landlock's ABI than 7; negative where there is none.
+    landlock: i32,
     /// `run --report-denials`
     report_denials: bool,
     /// `run --record-profile`
@@ -192,6 +197,10 @@ impl Case {
             in_user_namespace: false,
             may_set_groups: true,
             read_only_sysctls: false,
+            landlock: match self.choices.landlock {
+                0 => Some(7),
+                older => u32::try_from(older).ok(),
+            },
             capabilities: (1 << 41) - 1,
             subordinate: Subordinate::default(),
         };
@@ -312,8 +321,11 @@ impl Case {
             no_pivot: self.choices.no_pivot,
             preserved_fds: self.choices.preserved_fds,
             listen_fds: self.choices.listen_fds,
+            secrets: self.choices.secrets,
+            die_with_parent: self.choices.die_with_parent,
             notify: self.choices.notify.clone(),
             asks: self.choices.asks(),
+            plain_sources: false,
             cgroup,
         };
         let (plan, warnings) = build::for_create(hardened, facts, options).map_err(problems)?;
@@ -337,6 +349,7 @@ impl Case {
             preserved_fds: self.choices.preserved_fds,
             new_keyring: !self.choices.no_new_keyring,
             filter: hardened.filter.clone(),
+            fence: hardened.fence.clone(),
             personality: linux.and_then(|linux| linux.personality().clone()),
         };
         let process = hardened.spec.process().as_ref().unwrap();

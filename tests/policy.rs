@@ -51,6 +51,7 @@ impl Who {
             in_user_namespace: self == Who::Nested,
             may_set_groups: true,
             read_only_sysctls: false,
+            landlock: Some(7),
             capabilities: u64::MAX,
             subordinate: Subordinate {
                 users: ranges.clone(),

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 16, WORDS = 64 };
+enum { MOST = 16, WORDS = 160 };
 
 struct contender {
 	const char *name;

@@ -27,13 +27,16 @@ mod hardening;
 mod hooks;
 mod identity;
 mod images;
+mod init;
 mod kernel_views;
+mod landlock;
 mod lifecycle;
 mod limits;
 mod lists;
 mod machine;
 mod mounts;
 mod namespaces;
+mod parents;
 mod passing;
 mod policy_file;
 mod process;
@@ -41,7 +44,12 @@ mod recordings;
 mod relaxed;
 mod roles;
 mod runtime;
+mod sandbox;
+mod sandbox_files;
+mod sandbox_life;
+mod sandboxed;
 mod seccomp;
+mod secrets;
 mod supervisors;
 mod terminal;
 
@@ -95,6 +103,10 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("devices", devices::cases()),
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
+        ("init", init::cases()),
+        ("landlock", landlock::cases()),
+        ("secrets", secrets::cases()),
+        ("parents", parents::cases()),
         ("exec", exec::cases()),
         ("hardening", hardening::cases()),
         ("hardening", policy_file::cases()),
@@ -108,6 +120,9 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("controllers", defaults::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
+        ("sandbox", sandbox::cases()),
+        ("sandbox", sandbox_files::cases()),
+        ("sandbox", sandbox_life::cases()),
     ]
 }
 

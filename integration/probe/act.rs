@@ -3,7 +3,9 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -131,6 +133,18 @@ pub(crate) fn write(file: &str, text: &str) -> Outcome {
             .open(file)
             .and_then(|mut open| open.write_all(text.as_bytes())),
     )
+}
+
+/// Opens without truncating or creating.
+pub(crate) fn append(file: &str, text: &str) -> Outcome {
+    let open = fs::OpenOptions::new().append(true).open(file);
+    named(open.and_then(|mut open| open.write_all(text.as_bytes())))
+}
+
+/// Connects to an abstract socket of the network namespace.
+pub(crate) fn abstract_connect(name: &str) -> Outcome {
+    let address = SocketAddr::from_abstract_name(name);
+    named(address.and_then(|address| UnixStream::connect_addr(&address)))
 }
 
 pub(crate) fn try_open(file: &str) -> Outcome {

@@ -28,6 +28,7 @@ in a container:
   cat FILE | write FILE TEXT | stat FILE | ls DIR | mkdir DIR | mknod PATH b|c|p MAJOR MINOR
   syscall NAME [ARG]... | calls \"NAME [ARG]...\"... | int80 NUMBER
   repeat COUNT \"NAME [ARG]...\" | threads COUNT \"NAME [ARG]...\" | spawn COUNT PROGRAM [ARG]...
+  append FILE TEXT | abstract-listen NAME | abstract-connect NAME
   fork N | herd N | bomb | eat BYTES | burn SECONDS | pour DISK BYTES | listen | console | notify TEXT | try-open FILE | env NAME
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
@@ -72,6 +73,9 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("stat", [file]) => act::stat(file),
         ("ls", [dir]) => act::list(dir),
         ("try-open", [file]) => act::try_open(file),
+        ("append", [file, text]) => act::append(file, text),
+        ("abstract-listen", [name]) => outside::abstract_listen(name),
+        ("abstract-connect", [name]) => act::abstract_connect(name),
         ("env", [name]) => act::env(name),
         ("mkdir", [dir]) => act::named(std::fs::create_dir(dir)),
         ("mknod", [path, kind, major, minor]) => act::mknod(path, kind, major, minor),

@@ -4,8 +4,9 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -125,9 +126,11 @@ pub(crate) fn pty(text: &str, options: &[&str]) -> Outcome {
     let leader = OwnedFd::from(leader);
     let number = pty_number(&leader).ok_or("TIOCGPTN failed")?;
     let name = format!("/dev/pts/{number}");
+    // As the leader of a session the probe would keep it for itself.
     let follower = File::options()
         .read(true)
         .write(true)
+        .custom_flags(libc::O_NOCTTY)
         .open(&name)
         .map_err(io("/dev/pts"))?;
     let again = || follower.try_clone().map_err(io("dup"));
@@ -158,6 +161,18 @@ pub(crate) fn pty_child(command: &str, args: &[&str]) -> Outcome {
         .map_err(|errno| format!("TIOCSCTTY: {errno}"))?;
     let error = Command::new(command).args(args).exec();
     Err(format!("{command}: {error}"))
+}
+
+/// Listens on an abstract socket of the network namespace until it is ended.
+pub(crate) fn abstract_listen(name: &str) -> Outcome {
+    let listening = SocketAddr::from_abstract_name(name)
+        .and_then(|address| UnixListener::bind_addr(&address))
+        .map_err(|error| format!("{name}: {error}"))?;
+    say("READY");
+    for connection in listening.incoming() {
+        drop(connection);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The service manager's end of NOTIFY_SOCKET: prints every datagram.

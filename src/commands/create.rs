@@ -41,7 +41,10 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let mode = Mode {
         park: true,
         detach: true,
+        die_with_parent: false,
+        secrets: Vec::new(),
         purpose: None,
+        sandbox: false,
     };
     creation::create(global, &args, mode)?;
     Ok(0)

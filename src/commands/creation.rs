@@ -9,12 +9,13 @@ use oci_spec::runtime::Hook;
 use super::cli::Global;
 use super::create::CreateArgs;
 use super::notify::{self, Notify};
-use super::prepared::{Prepared, prepare};
+use super::prepared::{Entry, Prepared, prepare};
 use super::{announce, life, system_calls};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup, LeftOut};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::execute::secrets::Secret;
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
 use crate::execute::{hooks, start_socket};
@@ -25,7 +26,7 @@ use crate::plan::cgroup::CgroupPlan;
 use crate::plan::cgroup::systemd::Instance;
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::{self, By, HardenedSpec, Rule};
-use crate::seccomp::Asks;
+use crate::seccomp::{Advice, Asks};
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot, check_id};
 
@@ -67,8 +68,15 @@ pub(super) struct Mode {
     pub(super) park: bool,
     /// The caller does not stay.
     pub(super) detach: bool,
+    /// The program ends with the caller.
+    pub(super) die_with_parent: bool,
+    /// What only the program is to know.
+    pub(super) secrets: Vec<Secret>,
     /// What the caller does with the system calls that it asks to be asked about.
     pub(super) purpose: Option<Purpose>,
+    /// Of a sandbox: nothing of a service manager is passed on, and limits that
+    /// are left out are defaults.
+    pub(super) sandbox: bool,
 }
 
 /// A container that waits for `start`, or runs already.
@@ -80,26 +88,44 @@ pub(super) struct Created {
     pub(super) supervisor: Option<Supervisor>,
 }
 
-/// Creates a container; on failure nothing of it is left.
+/// Creates a container from its bundle; on failure nothing of it is left.
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<Created> {
     check_id(&args.id)?;
-    // What the caller left open is neither for hooks nor for helpers.
-    crate::sys::fd::close_range_on_exec(3)
-        .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
+    close_on_exec()?;
     let mut global = global.clone();
     let keyring = args
         .no_new_keyring
         .then_some((Rule::Keyring, By::NoNewKeyring));
     global.hardening.relaxed.extend(keyring);
-    let mut prepared = prepare(&global, &args.bundle, &args.id)?;
+    let prepared = prepare(&global, Entry::read(&args.bundle)?, &args.id)?;
+    let terminal = prepared.terminal();
+    check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
+    create_in(
+        || Root::open_or_create(&global.root)?.reserve(&args.id),
+        prepared,
+        args,
+        mode,
+    )
+}
+
+/// What the caller left open is neither for hooks nor for helpers.
+pub(super) fn close_on_exec() -> Result<()> {
+    crate::sys::fd::close_range_on_exec(3)
+        .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))
+}
+
+/// Creates a container in its state directory.
+pub(super) fn create_in(
+    slot: impl FnOnce() -> Result<Slot>,
+    mut prepared: Prepared,
+    args: &CreateArgs,
+    mode: Mode,
+) -> Result<Created> {
     let manager = prepared.manager.take();
     let supervisor = prepared.supervise(mode.purpose)?;
-    let process = prepared.hardened.spec.process().as_ref();
-    let terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
-    check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
-    let (preserved_fds, listen_fds) = preserved(args.preserve_fds, true)?;
-    let slot = Root::open_or_create(&global.root)?.reserve(&args.id)?;
-    let notify = match notify::manager() {
+    let (preserved_fds, listen_fds) = preserved(args.preserve_fds, !mode.sandbox)?;
+    let slot = slot()?;
+    let notify = match notify::manager().filter(|_| !mode.sandbox) {
         Some(_) => Some(notify::make_directory(slot.container().path())?),
         None => None,
     };
@@ -108,6 +134,8 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
         no_pivot: args.no_pivot,
         preserved_fds,
         listen_fds,
+        secrets: mode.secrets.len(),
+        die_with_parent: mode.die_with_parent,
         notify,
         asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
@@ -127,6 +155,13 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
         console: None,
         notify: None,
         supervisor,
+        quiet: prepared.choice.quiet,
+        advice: if mode.sandbox {
+            Advice::Sandbox
+        } else {
+            Advice::Bundle
+        },
+        secrets: mode.secrets,
     }
     .carry_out(&plan, mode.park)
 }
@@ -179,6 +214,7 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         private_pid: namespaces.makes(Kind::Pid),
         hooks: spec.hooks().clone(),
         filter: prepared.hardened.filter.clone(),
+        fence: prepared.hardened.fence.clone(),
         hardening: prepared.hardened.hardening.clone(),
         outcomes: prepared.hardened.outcomes.clone(),
         personality: linux.and_then(|linux| linux.personality().clone()),
@@ -205,6 +241,11 @@ struct Creation<'a> {
     console: Option<OwnedFd>,
     notify: Option<Notify>,
     supervisor: Option<Supervisor>,
+    /// Nobody asked for the limits that may be left out.
+    quiet: bool,
+    /// In whose words denied calls are reported.
+    advice: Advice,
+    secrets: Vec<Secret>,
 }
 
 impl Creation<'_> {
@@ -246,7 +287,7 @@ impl Creation<'_> {
                 }
                 clean_up(&self.record, cgroup);
                 if let Some(Purpose::Report(denials)) = self.supervisor.map(|one| one.purpose) {
-                    system_calls::tell_denials(&denials, &self.record.filter);
+                    system_calls::tell_denials(&denials, &self.record.filter, self.advice);
                 }
                 Err(error)
             }
@@ -265,6 +306,7 @@ impl Creation<'_> {
                     policy::lose(&mut self.record.outcomes, own.rule, &left.why);
                     noted = true;
                 }
+                None if self.quiet => log::debug(left),
                 None => log::warning(left),
             }
         }
@@ -284,6 +326,7 @@ impl Creation<'_> {
             cgroup: cgroup.map(Cgroup::dir),
             target: None,
             start,
+            secrets: std::mem::take(&mut self.secrets),
         };
         let launched = parent::launch(plan, supplies, self)?;
         self.args.announce().process(&launched)?;
@@ -297,7 +340,8 @@ impl Creation<'_> {
     /// then did not do it: there was nothing to limit.
     fn go_without_scope(&mut self, error: &Error) -> Result<()> {
         let why = format!("no cgroup of its own: {error}");
-        log::warning(&why);
+        let say = if self.quiet { log::debug } else { log::warning };
+        say(&why);
         for limit in &self.hardened.limits {
             policy::lose(&mut self.record.outcomes, limit.rule, &why);
         }

@@ -116,6 +116,13 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         preserved_fds,
         new_keyring: hardening.wants(Rule::Keyring),
         filter: record.filter.clone(),
+        fence: record
+            .fence
+            .clone()
+            .and_then(|fence| match hardening.wants(Rule::Landlock) {
+                true => Some(fence),
+                false => fence.of_ports(),
+            }),
         personality: record.personality.clone(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),
     };
@@ -203,11 +210,12 @@ impl Exec<'_> {
     }
 
     fn launch_in(&mut self, plan: &Plan, cgroup: Option<&Cgroup>) -> Result<Launched> {
-        let init = Init::of(self.record)?.ok_or(Life::ExecStopped)?;
+        let init = Init::to_join(self.record)?.ok_or(Life::ExecStopped)?;
         let supplies = Supplies {
             cgroup: cgroup.map(Cgroup::dir),
             target: Some(init.into_pidfd()),
             start: None,
+            secrets: Vec::new(),
         };
         parent::launch(plan, supplies, self)
     }

@@ -7,7 +7,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command, ValueHint};
 
 use super::cli::{Global, print};
-use super::prepared::{self, Prepared};
+use super::prepared::{self, Entry, Prepared};
 use super::root;
 use crate::error::Result;
 use crate::host::controllers;
@@ -37,9 +37,14 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = ExplainArgs::from_matches(matches)?;
     // The name a container has by default, and the place of its cgroup.
     let id = "ID";
-    let mut prepared = prepared::prepare(global, &args.bundle, id)?;
+    let mut prepared = prepared::prepare(global, Entry::read(&args.bundle)?, id)?;
+    print(&text(&mut prepared, id)?)
+}
+
+/// Rules, warnings and plan.
+pub(super) fn text(prepared: &mut Prepared, id: &str) -> Result<String> {
     let (plan, warnings) = prepared.plan(prepared.options(id))?;
-    look_for_controllers(&mut prepared);
+    look_for_controllers(prepared);
     let mut text = format!("hardening: {}\nrules:\n", prepared.hardened.level());
     for outcome in &prepared.hardened.outcomes {
         text += &format!("  {outcome}\n");
@@ -51,7 +56,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     for lost in &prepared.choice.lost {
         text += &format!("warning: {lost}\n");
     }
-    print(&format!("{text}{plan}"))
+    Ok(format!("{text}{plan}"))
 }
 
 /// Says which of capsid's own limits could not be had; `create` would see it

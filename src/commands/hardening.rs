@@ -21,14 +21,19 @@ pub(super) fn options() -> [Arg; 2] {
 
 /// Reads them. Fails when there is no such level or rule.
 pub(super) fn wish(matches: &ArgMatches) -> Result<Wish> {
-    let level = options::given(matches, "hardening").map(|word| {
-        Level::named(&word).ok_or_else(|| {
+    let level = options::given(matches, "hardening");
+    of_words(level.as_deref(), &options::all(matches, "relax"))
+}
+
+/// The same from the words alone.
+pub(super) fn of_words(level: Option<&str>, rules: &[String]) -> Result<Wish> {
+    let level = level.map(|word| {
+        Level::named(word).ok_or_else(|| {
             Error::Usage(format!(
                 "invalid value {word:?} for --hardening: use baseline, strict or compat"
             ))
         })
     });
-    let rules = options::all(matches, "relax");
     let rules = rules.iter().flat_map(|list| list.split(',')).map(str::trim);
     let rules = rules.filter(|name| !name.is_empty()).map(|name| {
         let rule = Rule::relaxable(name);

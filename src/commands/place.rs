@@ -27,6 +27,9 @@ pub(super) struct Wish<'a> {
     pub(super) must_have: bool,
     /// `--cgroups=best-effort`.
     pub(super) best_effort: bool,
+    /// Of a sandbox: the controllers of limits that somebody asked for. The
+    /// others are defaults, and may be lost.
+    pub(super) asked: Option<&'a [&'static str]>,
     /// The configuration, for messages.
     pub(super) file: &'a Path,
 }
@@ -61,10 +64,10 @@ impl Wish<'_> {
         };
         let plan = cgroup::plan(&request, &cgroups).map_err(|problems| self.refused(problems))?;
         plan.notes.iter().for_each(log::warning);
-        let plan = if self.best_effort {
-            plan.waived()
-        } else {
-            plan
+        let plan = match (self.best_effort, self.asked) {
+            (true, _) => plan.waived(&[]),
+            (false, Some(asked)) => plan.waived(asked),
+            (false, None) => plan,
         };
         if let (Some(mut manager), true) = (manager, cgroups.mount.is_some()) {
             let plan = self.in_scope(plan, path, &mut manager, facts)?;
@@ -131,6 +134,7 @@ impl Wish<'_> {
         let filtered = plan.devices.is_some();
         let settled = plan.clone().settle(access, self.must_have);
         let settled = match (settled, &no_scope) {
+            (Err(error), _) if self.asked.is_some() => return Err(of_options(error, &plan)),
             (Err(error), Some(no_scope)) => return Err(neither(error, no_scope)),
             (settled, _) => settled?,
         };
@@ -141,7 +145,7 @@ impl Wish<'_> {
                     true => "where linux.cgroupsPath says, which can be written".into(),
                     false => "beside capsid's own, which can be written".into(),
                 };
-                if self.best_effort {
+                if self.best_effort || self.asked.is_some() {
                     choice.lose_processes(&plan);
                 }
                 Some(plan)
@@ -158,7 +162,7 @@ impl Wish<'_> {
                     log::debug(&reason);
                 }
                 choice.reason = reason;
-                if self.best_effort {
+                if self.best_effort || self.asked.is_some() {
                     choice.lose_all(&plan);
                 }
                 None
@@ -180,6 +184,21 @@ fn placed(plan: CgroupPlan, manager: Manager, reason: String) -> Place {
             reason,
             ..Choice::default()
         },
+    }
+}
+
+/// The way out for whoever wrote options and no `linux.resources`.
+fn of_options(error: Error, plan: &CgroupPlan) -> Error {
+    let Error::Missing { doing, missing, .. } = error else {
+        return error;
+    };
+    Error::Missing {
+        doing: format!("{doing} for {}", plan.required_in_words()),
+        missing,
+        repair: "run it in a cgroup that is yours (systemd-run --user --scope -p Delegate=yes \
+                 capsid sandbox ...), or go on without the limit: \
+                 capsid --cgroups=best-effort sandbox ..."
+            .into(),
     }
 }
 

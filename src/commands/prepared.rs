@@ -17,10 +17,41 @@ use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{CgroupPlan, Request};
-use crate::policy::{self, HardenedSpec, Level, Rule};
-use crate::seccomp::Asks;
-use crate::spec::bundle;
+use crate::policy::{self, Enforcement, HardenedSpec, Level, Rule};
+use crate::seccomp::{Asks, Builtin, Profile};
+use crate::spec::bundle::{self, Bundle};
 use crate::spec::validate::{self, Caller};
+
+/// A configuration on its way in, and what is special about it.
+pub(super) struct Entry {
+    /// The configuration, and the directory that relative paths in it begin at.
+    pub(super) bundle: Bundle,
+    /// What only a sandbox has: it comes from options and from no file.
+    pub(super) sandbox: Option<Sandboxed>,
+}
+
+/// What a sandbox has besides its configuration.
+pub(super) struct Sandboxed {
+    /// The root file system, which is there or will be.
+    pub(super) rootfs: PathBuf,
+    /// The filter, where the configuration has no profile.
+    pub(super) profile: Builtin,
+    /// The level and the rules that its options name.
+    pub(super) hardening: policy::Wish,
+    /// Controllers whose limits somebody asked for; the other limits are defaults.
+    pub(super) asked: Vec<&'static str>,
+}
+
+impl Entry {
+    /// A bundle from its directory.
+    pub(super) fn read(bundle: &Path) -> Result<Self> {
+        let bundle = bundle::read(bundle)?;
+        Ok(Self {
+            bundle,
+            sandbox: None,
+        })
+    }
+}
 
 /// A bundle, checked and hardened, with what the machine can give.
 pub(super) struct Prepared {
@@ -33,6 +64,8 @@ pub(super) struct Prepared {
     pub(super) manager: Option<Manager>,
     pub(super) rootfs: PathBuf,
     pub(super) parent_mount: Option<PathBuf>,
+    /// Of a sandbox, and of no bundle.
+    pub(super) sandbox: bool,
 }
 
 impl Prepared {
@@ -46,10 +79,19 @@ impl Prepared {
             no_pivot: false,
             preserved_fds: 0,
             listen_fds: 0,
+            secrets: 0,
+            die_with_parent: false,
             notify: None,
             asks: Asks::Nobody,
+            plain_sources: self.sandbox,
             cgroup: self.cgroup.clone(),
         }
+    }
+
+    /// Whether the program gets a terminal.
+    pub(super) fn terminal(&self) -> bool {
+        let process = self.hardened.spec.process().as_ref();
+        process.is_some_and(|process| process.terminal().unwrap_or(false))
     }
 
     /// A supervisor for a purpose.
@@ -81,11 +123,14 @@ impl Prepared {
     }
 }
 
-/// Reads and judges a bundle; touches nothing.
-pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
+/// Judges a configuration; touches nothing.
+pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
-    let hardening = hardening::settle(&global.hardening, Level::Baseline)?;
-    let bundle = bundle::read(bundle)?;
+    let Entry { bundle, sandbox } = entry;
+    let hardening = match &sandbox {
+        Some(sandbox) => hardening::settle(&sandbox.hardening, Level::Strict)?,
+        None => hardening::settle(&global.hardening, Level::Baseline)?,
+    };
     let file = bundle.file();
     let valid = validate::validate(
         bundle,
@@ -98,18 +143,29 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         problems,
     })?;
     hardened.warnings.iter().for_each(log::warning);
-    let rootfs = root_directory(&hardened, &file)?;
-    let place = wish(global, &hardened.spec, id, &file, &facts).find(&facts)?;
+    let rootfs = match &sandbox {
+        Some(sandbox) => {
+            use_profile(&mut hardened, sandbox.profile);
+            sandbox.rootfs.clone()
+        }
+        None => root_directory(&hardened, &file)?,
+    };
+    let mut wish = wish(global, &hardened.spec, id, &file, &facts);
+    if let Some(sandbox) = &sandbox {
+        wish.must_have = false;
+        wish.asked = Some(&sandbox.asked);
+    }
     let Place {
         plan: mut cgroup,
         manager,
         mut choice,
-    } = place;
+    } = wish.find(&facts)?;
     add_limits(&mut hardened, cgroup.as_mut(), &choice.reason);
     hardened
         .outcomes
         .iter()
         .for_each(|outcome| log::debug(format!("rule {outcome}")));
+    choice.quiet = sandbox.is_some() && !global.best_effort;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
     Ok(Prepared {
@@ -120,6 +176,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         manager,
         rootfs,
         parent_mount,
+        sandbox: sandbox.is_some(),
     })
 }
 
@@ -181,6 +238,18 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
+/// The profile of a sandbox, unless it brings one.
+fn use_profile(hardened: &mut HardenedSpec, profile: Builtin) {
+    let Profile::Builtin(own) = &mut hardened.filter.profile else {
+        return;
+    };
+    *own = profile;
+    let mut outcomes = hardened.outcomes.iter_mut();
+    if let Some(outcome) = outcomes.find(|outcome| outcome.rule == Rule::SeccompDefault) {
+        outcome.enforcement = Enforcement::Enforced(format!("the {profile} profile"));
+    }
+}
+
 /// What the bundle and the command line say of the cgroup.
 fn wish<'a>(
     global: &Global,
@@ -211,6 +280,7 @@ fn wish<'a>(
         systemd: global.systemd_cgroup,
         must_have: must_have && !global.best_effort,
         best_effort: global.best_effort,
+        asked: None,
         file,
     }
 }

@@ -8,9 +8,11 @@ use clap::{ArgMatches, Command};
 use super::cli::Global;
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
-use super::{life, options, system_calls};
+use super::{life, options, secrets, system_calls};
 use crate::error::{Error, Result};
 use crate::execute::foreground::{self, Ended, Signals, Watch};
+use crate::execute::lifeline;
+use crate::execute::secrets::Secret;
 use crate::execute::supervisor::Purpose;
 use crate::seccomp::{Denials, Recording};
 use crate::sys;
@@ -36,6 +38,11 @@ pub(crate) fn command() -> Command {
         .arg(options::no_pivot())
         .arg(options::no_new_keyring())
         .arg(options::preserve_fds())
+        .arg(secrets::option())
+        .arg(options::switch(
+            "die-with-parent",
+            "Be killed, and the container with it, when the caller ends",
+        ))
         .args(options::watching())
         .arg(options::new_container_id())
         .after_help(
@@ -49,8 +56,12 @@ pub(crate) fn command() -> Command {
 /// Creates and starts the container; in the foreground, stands in for its program.
 pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = RunArgs::from_matches(matches)?;
+    if args.die_with_parent {
+        lifeline::end_with_parent()?;
+    }
+    let secrets = secrets::read(matches)?;
     if args.detach {
-        let created = start_at_once(global, &args)?;
+        let created = start_at_once(global, &args, secrets)?;
         if let Some(notify) = &created.notify {
             notify.forward(created.launched.pid, created.launched.pidfd.as_fd())?;
         }
@@ -65,8 +76,8 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         system_calls::make_writable(file)?;
     }
     let signals = Signals::hold()?;
-    let mut created = start_at_once(global, &args)?;
-    let ended = follow(&signals, &mut created);
+    let mut created = start_at_once(global, &args, secrets)?;
+    let ended = follow(&signals, &mut created, Vec::new());
     if !args.keep {
         let id = &args.create.id;
         life::delete::delete(&global.root, id, true, &creation::run_poststop)?;
@@ -76,15 +87,21 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     Ok(ended.status())
 }
 
-/// Waits for the program's end and does meanwhile what it needs.
-fn follow(signals: &Signals, created: &mut Created) -> Result<Ended> {
+/// Waits for the program's end and does meanwhile what it needs, and what the
+/// caller watches for.
+pub(super) fn follow(
+    signals: &Signals,
+    created: &mut Created,
+    others: Vec<Watch<'_>>,
+) -> Result<Ended> {
     let launched = &created.launched;
     let (pid, pidfd) = (launched.pid, launched.pidfd.as_fd());
     let listener = match &mut created.supervisor {
         Some(supervisor) => supervisor.begin()?,
         None => None,
     };
-    let mut watches = Vec::new();
+    let mut watches: Vec<Watch<'_>> = Vec::new();
+    watches.extend(others);
     watches.extend(created.notify.as_ref().map(|notify| Watch {
         fd: notify.socket(),
         act: Box::new(|| notify.pass_on(pid)),
@@ -99,15 +116,24 @@ fn follow(signals: &Signals, created: &mut Created) -> Result<Ended> {
     let supervisor = created.supervisor.as_ref();
     let killed = supervisor.is_some_and(|supervisor| supervisor.has_killed(pid));
     // The rules say that the call ends its process, with this signal.
-    Ok(if killed { system_calls::KILLED } else { ended })
+    if killed {
+        return Ok(system_calls::KILLED);
+    }
+    Ok(match created.record.has_init() {
+        true => ended.said_by_init(),
+        false => ended,
+    })
 }
 
 /// Creates the container and has its program executed without waiting for `start`.
-fn start_at_once(global: &Global, args: &RunArgs) -> Result<Created> {
+fn start_at_once(global: &Global, args: &RunArgs, secrets: Vec<Secret>) -> Result<Created> {
     let mode = Mode {
         park: false,
         detach: args.detach,
+        die_with_parent: args.die_with_parent,
+        secrets,
         purpose: args.purpose(),
+        sandbox: false,
     };
     let created = creation::create(global, &args.create, mode)?;
     if let Err(error) = creation::run_poststart(&created.record) {
@@ -129,6 +155,8 @@ pub(crate) struct RunArgs {
     pub(crate) keep: bool,
     /// Do not become the subreaper of the container's orphans.
     pub(crate) no_subreaper: bool,
+    /// Be killed with the caller.
+    pub(crate) die_with_parent: bool,
     /// Say at the end which system calls were denied.
     pub(crate) report_denials: bool,
     /// Where to write a profile that covers the program's system calls.
@@ -144,6 +172,7 @@ impl RunArgs {
             detach: options::is_on(matches, "detach"),
             keep: options::is_on(matches, "keep"),
             no_subreaper: options::is_on(matches, "no-subreaper"),
+            die_with_parent: options::is_on(matches, "die-with-parent"),
             report_denials: options::is_on(matches, "report-denials"),
             record_profile: options::host_path(matches, "record-profile")?,
         };
@@ -152,6 +181,11 @@ impl RunArgs {
             return Err(Error::Usage(
                 "--report-denials and --record-profile need the foreground: leave --detach out"
                     .into(),
+            ));
+        }
+        if args.detach && args.die_with_parent {
+            return Err(Error::Usage(
+                "--die-with-parent needs the foreground: leave --detach out".into(),
             ));
         }
         if args.report_denials && args.record_profile.is_some() {

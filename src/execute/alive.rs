@@ -57,28 +57,33 @@ impl Stat {
     /// # Errors
     /// [`Error::System`] when procfs cannot be read.
     pub fn of(pid: i32) -> Result<Option<Self>> {
-        let path = format!("/proc/{pid}/stat");
-        let file = match open(
-            path.as_str(),
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        ) {
-            Ok(file) => file,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(Error::nix("open", path, Sysno::openat, errno)),
-        };
         // 52 numbers and a name of at most 64 bytes.
-        let mut line = [0; 2048];
-        match File::from(file).read(&mut line) {
-            Ok(length) => Ok(line.get(..length).and_then(Self::parse)),
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
-            Err(error) => Err(Error::io("read", path, Sysno::read, &error)),
-        }
+        let line = start_of(format!("/proc/{pid}/stat"))?;
+        Ok(line.and_then(|line| Self::parse(&line)))
     }
 
     /// Whether it still can do something: neither a zombie nor dead.
     pub fn lives(&self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// The first 2048 bytes of a process's file in procfs; `None` if there is no such process.
+fn start_of(path: String) -> Result<Option<Vec<u8>>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = match open(path.as_str(), flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(errno) => return Err(Error::nix("open", path, Sysno::openat, errno)),
+    };
+    let mut start = vec![0; 2048];
+    match File::from(file).read(&mut start) {
+        Ok(length) => {
+            start.truncate(length);
+            Ok(Some(start))
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(Error::io("read", path, Sysno::read, &error)),
     }
 }
 
@@ -96,6 +101,33 @@ impl Init {
     /// [`Error::System`].
     pub fn of(record: &Record) -> Result<Option<Self>> {
         Self::open(record.pid, record.start_time)
+    }
+
+    /// The process whose namespaces `exec` joins: the first one, or where that
+    /// stays as init the program, for the kernel lets nobody but real root look at
+    /// a process that hides.
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn to_join(record: &Record) -> Result<Option<Self>> {
+        let Some(first) = Self::of(record)? else {
+            return Ok(None);
+        };
+        if !record.has_init() {
+            return Ok(Some(first));
+        }
+        // The oldest of its children: orphans are added at the end.
+        let children = start_of(format!("/proc/{0}/task/{0}/children", first.pid))?;
+        let children = String::from_utf8(children.unwrap_or_default()).unwrap_or_default();
+        let program = children.split_ascii_whitespace().next();
+        let Some(pid) = program.and_then(|pid| pid.parse().ok()) else {
+            return Ok(None);
+        };
+        let Some(stat) = Stat::of(pid)? else {
+            return Ok(None);
+        };
+        let program = Self::open(pid, stat.start_time)?;
+        Ok(program.filter(|_| stat.parent == first.pid))
     }
 
     /// The process `pid` that started at `start_time`, or `None` if it is gone.

@@ -8,11 +8,11 @@ use crate::plan::{EnterStep, ExecStep, Plan, ProcessStep};
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::process::{self, Cloned};
 use crate::sys::restrict::{self, CapabilitySets};
-use crate::sys::{Result, guard, net, socket};
+use crate::sys::{Result, guard, net, signal, socket};
 
 use super::handles::Handles;
 use super::protocol::{self, ToParent};
-use super::{hand_over, hooks_inside, program, root};
+use super::{fence, hand_over, hooks_inside, init, program, root};
 
 /// Exit status of a child that failed and said why.
 const FAILED: i32 = 1;
@@ -36,6 +36,8 @@ pub struct Walk<'p> {
     pub empty: Option<OwnedFd>,
     /// The host's /dev/null, checked, for masks.
     pub null: Option<OwnedFd>,
+    /// The Landlock ruleset.
+    pub ruleset: Option<OwnedFd>,
     /// The mask for new files that the caller had.
     umask: u32,
     /// The working directory is the one asked for.
@@ -54,6 +56,7 @@ pub fn run(plan: &Plan, handles: &mut Handles) -> ! {
         terminal: None,
         empty: None,
         null: None,
+        ruleset: None,
         // Everything that is made gets exactly the mode the plan says.
         umask: restrict::set_umask(0),
         in_cwd: false,
@@ -175,7 +178,8 @@ impl Walk<'_> {
                 // container the filter there keeps everyone from them.
                 &[libc::ENOSYS, libc::EPERM],
             ),
-            ProcessStep::Terminal => self.take_terminal(),
+            ProcessStep::Terminal => self.take_terminal(true),
+            ProcessStep::TerminalStdio => self.take_terminal(false),
             ProcessStep::StdioOwner(uid) => own_pipes(*uid),
             ProcessStep::LoopbackUp => net::loopback_up(),
             ProcessStep::Hostname(name) => restrict::set_host_name(name.to_bytes()),
@@ -219,16 +223,20 @@ impl Walk<'_> {
                 ambient,
             } => set_capabilities(*effective, *permitted, *inheritable, *ambient),
             ProcessStep::NoNewPrivileges => restrict::no_new_privileges(),
+            // If it has ended already, the next word to it fails.
+            ProcessStep::DieWithParent => signal::at_end_of_parent(libc::SIGKILL),
             ProcessStep::FindProgram => program::find(&self.plan.program, self.handles.own_program),
             ProcessStep::Affinity(affinity) => restrict::set_affinity(&affinity.mask),
         }
     }
 
-    fn take_terminal(&mut self) -> Result<()> {
+    fn take_terminal(&mut self, controlling: bool) -> Result<()> {
         let Some(terminal) = &self.terminal else {
             return Ok(());
         };
-        process::take_terminal(terminal.as_fd())?;
+        if controlling {
+            process::take_terminal(terminal.as_fd())?;
+        }
         (0..=2).try_for_each(|target| fd::duplicate_to(terminal.as_fd(), target))
     }
 
@@ -238,6 +246,10 @@ impl Walk<'_> {
             ExecStep::Hook(hook) => hooks_inside::run(self, hook),
             ExecStep::Label(label) => self.label(label),
             ExecStep::CloseDescriptors(first) => self.close_descriptors(*first),
+            ExecStep::Restrict { files, descriptors } => {
+                fence::restrict_self(self, *files, *descriptors)
+            }
+            ExecStep::Init(step) => init::split(self, step),
             ExecStep::Seccomp(filter) if filter.flags & restrict::NEW_LISTENER != 0 => {
                 hand_over::load(filter, self.socket())
             }

@@ -73,6 +73,16 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// The same where an init stood in between: process 1 of a pid namespace
+    /// cannot end by a signal and says it as a shell does.
+    #[must_use]
+    pub fn said_by_init(self) -> Self {
+        match self {
+            Ended::Exit(status @ 129..=192) => Ended::Signal(status - 128),
+            other => other,
+        }
+    }
+
     /// What a shell says of it: the status, or 128 and the number of the signal.
     pub fn status(self) -> u8 {
         match self {

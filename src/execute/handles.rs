@@ -1,10 +1,20 @@
 //! What the parent opens before clone, for the child to use.
 
-use std::os::fd::OwnedFd;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use syscalls::Sysno;
+
+use crate::error::{Check, Error, Failure, Result};
+use crate::host::mountinfo;
 use crate::plan::steps::HookStep;
 use crate::plan::{ExecStep, Plan, RootStep};
-use crate::sys::process::Pointers;
+use crate::sys::arguments::Place;
+use crate::sys::fd::{self, At, Resolve};
+use crate::sys::process::{self, Pointers};
+
+use super::secrets::Secret;
 
 /// Descriptors and argument arrays, made before clone.
 #[derive(Debug)]
@@ -21,6 +31,8 @@ pub struct Handles {
     /// Detached mounts, in the order of the plan's bind sources; the child
     /// fills the places of those it opens itself.
     pub sources: Vec<Option<OwnedFd>>,
+    /// What goes below /run/secrets.
+    pub secrets: Vec<Secret>,
     /// The socket on which `start` is heard.
     pub start: Option<OwnedFd>,
     /// Where hooks inside the container write what they have to say.
@@ -34,6 +46,8 @@ pub struct Handles {
     pub arguments: Pointers,
     /// Its environment.
     pub environment: Pointers,
+    /// Where the runtime's own arguments are, for an init that hides them.
+    pub own_arguments: Place,
     /// `argv` and environment of each hook inside the container, in order.
     pub hooks: Vec<(Pointers, Pointers)>,
 }
@@ -61,4 +75,31 @@ pub fn hooks(plan: &Plan) -> impl Iterator<Item = &HookStep> {
         _ => None,
     });
     inside.chain(last)
+}
+
+/// Opens namespace files and makes sure that each is of the kind it is listed as.
+pub fn open_namespaces(plan: &Plan) -> Result<Vec<OwnedFd>> {
+    let mut opened = Vec::new();
+    for (kind, path) in &plan.enter.paths {
+        let doing = format!("open the {} namespace", kind.name());
+        let failed = |failure| Error::system(&*doing, path.display(), failure);
+        let name = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| failed(Failure::of(Sysno::openat2, libc::EINVAL)))?;
+        // A namespace file is a magic link more often than not.
+        let file = fd::open(At::Cwd, &name, libc::O_RDONLY, Resolve::ANY).map_err(failed)?;
+        if process::namespace_type(file.as_fd()).map_err(failed)? != kind.flag() {
+            return Err(failed(Failure::check(Check::WrongNamespaceType)));
+        }
+        opened.push(file);
+    }
+    Ok(opened)
+}
+
+/// Mount points of procfs and sysfs, the innermost first.
+pub fn kernel_mounts() -> Result<Vec<CString>> {
+    let mounts = mountinfo::read()?.into_iter().rev();
+    let kernel = mounts.filter(|mount| matches!(mount.kind.as_str(), "proc" | "sysfs"));
+    // A path that came from the kernel has no NUL byte.
+    let path = |mount: mountinfo::Mount| CString::new(mount.point.into_os_string().into_vec()).ok();
+    Ok(kernel.filter_map(path).collect())
 }

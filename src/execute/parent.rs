@@ -1,17 +1,16 @@
 //! The runtime's side of a clone: open what is needed, clone, answer the child
 //! until the container is created or the program runs.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 
 use syscalls::Sysno;
 
 use crate::error::{Call, Check, Error, Failure, Result};
-use crate::host::{self, mountinfo};
+use crate::host;
 use crate::plan::{Opener, Plan, ProcessStep, RootStep};
+use crate::sys::arguments::Place;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
 use crate::sys::process::{self, Cloned, Pointers};
@@ -20,8 +19,9 @@ use crate::sys::{restrict, socket};
 use super::hand_over::Delivery;
 use super::handles::{self, Handles};
 use super::protocol::{self, ToParent};
+use super::secrets::Secret;
 use super::supervisor::Supervisor;
-use super::{child, hooks, idmaps, protect};
+use super::{child, hooks, idmaps, protect, root};
 
 /// What a launch needs besides the plan.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub struct Supplies<'a> {
     pub target: Option<OwnedFd>,
     /// The listening socket for `start`.
     pub start: Option<OwnedFd>,
+    /// What goes below /run/secrets.
+    pub secrets: Vec<Secret>,
 }
 
 /// Who answers what the child cannot do itself.
@@ -97,6 +99,7 @@ pub fn launch(
         handles.start,
         handles.namespaces,
         handles.target,
+        handles.secrets,
     ));
     // From now on there may be someone inside who would like to look at this
     // process. Before, newuidmap and the state directory needed it visible.
@@ -151,44 +154,28 @@ fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<
     Ok(Handles {
         socket,
         target: supplies.target,
-        namespaces: open_namespaces(plan)?,
+        namespaces: handles::open_namespaces(plan)?,
         sources,
+        secrets: supplies.secrets,
         start: supplies.start,
         hook_output,
         kernel_mounts: if plan.root.contains(&RootStep::MoveRoot) {
-            kernel_mounts()?
+            handles::kernel_mounts()?
         } else {
             Vec::new()
         },
         own_program,
         arguments: Pointers::new(plan.program.arguments.clone()),
         environment: Pointers::new(plan.program.environment.clone()),
+        own_arguments: Place::read(procfs.as_fd()),
         hooks: handles::hook_pointers(plan),
         procfs,
     })
 }
 
-/// Opens namespace files and makes sure that each is of the kind it is listed as.
-fn open_namespaces(plan: &Plan) -> Result<Vec<OwnedFd>> {
-    let mut opened = Vec::new();
-    for (kind, path) in &plan.enter.paths {
-        let doing = format!("open the {} namespace", kind.name());
-        let failed = |failure| Error::system(&*doing, path.display(), failure);
-        let name = CString::new(path.as_os_str().as_bytes())
-            .map_err(|_| failed(Failure::of(Sysno::openat2, libc::EINVAL)))?;
-        // A namespace file is a magic link more often than not.
-        let file = fd::open(At::Cwd, &name, libc::O_RDONLY, Resolve::ANY).map_err(failed)?;
-        if process::namespace_type(file.as_fd()).map_err(failed)? != kind.flag() {
-            return Err(failed(Failure::check(Check::WrongNamespaceType)));
-        }
-        opened.push(file);
-    }
-    Ok(opened)
-}
-
 fn open_source(procfs: &OwnedFd, source: &crate::plan::BindSource) -> Result<OwnedFd> {
     let path = source.path.to_string_lossy();
-    let tree = mount::clone_tree(At::Cwd, &source.path, source.recursive)
+    let tree = root::source_tree(source)
         .map_err(|failure| Error::system("open the bind source", &path, failure))?;
     // Opened in the host's own mount namespace, it would stay a peer of the
     // host's mount: what is mounted inside would appear on the host.
@@ -216,15 +203,6 @@ fn idmap(source: &crate::plan::BindSource, tree: &OwnedFd, namespace: &OwnedFd) 
     mount::set_attributes(tree.as_fd(), &attributes, recursive).map_err(|failure| {
         Error::system("idmap the mount of", source.path.to_string_lossy(), failure)
     })
-}
-
-/// Mount points of procfs and sysfs, the innermost first.
-fn kernel_mounts() -> Result<Vec<CString>> {
-    let mounts = mountinfo::read()?.into_iter().rev();
-    let kernel = mounts.filter(|mount| matches!(mount.kind.as_str(), "proc" | "sysfs"));
-    // A path that came from the kernel has no NUL byte.
-    let path = |mount: mountinfo::Mount| CString::new(mount.point.into_os_string().into_vec()).ok();
-    Ok(kernel.filter_map(path).collect())
 }
 
 /// The error of a failed clone, with what forbids user namespaces if that was it.

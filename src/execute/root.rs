@@ -4,9 +4,9 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Check, Failure};
-use crate::plan::RootStep;
 use crate::plan::mounts::{MountStep, What};
 use crate::plan::steps::DeviceStep;
+use crate::plan::{BindSource, RootStep};
 use crate::sys::directory;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
@@ -15,7 +15,7 @@ use crate::sys::{Result, process, restrict};
 use super::child::Walk;
 use super::lookup::{self, Make};
 use super::protocol::ToParent;
-use super::{copy_up, hooks_inside};
+use super::{copy_up, fence, hooks_inside, secrets};
 
 /// Carries out one step.
 pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
@@ -46,6 +46,8 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::ReadonlyRoot => make_mount_readonly(root_of(walk)?),
         RootStep::Pivot => pivot(root_of(walk)?),
         RootStep::MoveRoot => move_root(walk),
+        RootStep::Secrets(step) => secrets::put(walk, step),
+        RootStep::Fence(step) => fence::step(walk, step),
         RootStep::RootPropagation(flags) => mount::set_propagation(c"/", *flags),
     }
 }
@@ -74,10 +76,18 @@ fn root_of<'w>(walk: &'w Walk<'_>) -> Result<BorrowedFd<'w>> {
 }
 
 fn open_source(walk: &mut Walk<'_>, index: usize) -> Result<()> {
-    let source = &walk.plan.sources[index];
-    let tree = mount::clone_tree(At::Cwd, &source.path, source.recursive)?;
+    let tree = source_tree(&walk.plan.sources[index])?;
     walk.handles.sources[index] = Some(tree);
     Ok(())
+}
+
+/// A detached copy of what is to be bound.
+pub fn source_tree(source: &BindSource) -> Result<OwnedFd> {
+    if !source.plain {
+        return mount::clone_tree(At::Cwd, &source.path, source.recursive);
+    }
+    let found = fd::open(At::Cwd, &source.path, libc::O_PATH, Resolve::NO_LINKS)?;
+    mount::clone_tree_of(found.as_fd(), source.recursive)
 }
 
 fn attach_root(walk: &mut Walk<'_>, path: &CStr) -> Result<()> {
@@ -93,6 +103,10 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
     let root = root_of(walk)?;
     let (tree, make) = match &step.what {
         What::FileSystem { kind, options } => {
+            if step.layers_inside() {
+                // They are then found from the container's own root.
+                fd::change_directory(root)?;
+            }
             (make_file_system(kind, options, step)?, Make::Directory)
         }
         What::Bind(index) => {
@@ -413,4 +427,32 @@ fn move_root(walk: &Walk<'_>) -> Result<()> {
     mount::move_to_root(root)?;
     mount::change_root(c".")?;
     mount::change_directory(c"/")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+
+    use super::*;
+    use crate::plan::Opener;
+
+    /// Whoever puts a link in the place of what was named chooses nothing.
+    #[test]
+    fn a_plain_source_is_reached_without_links() {
+        let base = std::env::temp_dir().join(format!("capsid-source-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("real/d")).unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        for path in ["link", "link/d"] {
+            let path = base.join(path).into_os_string().into_encoded_bytes();
+            let source = BindSource {
+                path: CString::new(path).unwrap(),
+                recursive: true,
+                opener: Opener::Child,
+                idmap: None,
+                plain: true,
+            };
+            assert_eq!(source_tree(&source).unwrap_err().errno, libc::ELOOP);
+        }
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 }

@@ -2,23 +2,31 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxPersonality, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
 use super::ids::IdMaps;
+use super::landlock::{self, FenceStep, Whose};
 use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
 use super::rootfs::{self, Frame};
-use super::steps::{Affinity, HookStep, ProcessStep, RootStep};
-use super::{BindSource, Plan, filter, hooks};
+use super::secrets::SecretsStep;
+use super::steps::{HookStep, ProcessStep, RootStep};
+use super::{BindSource, Plan, c_string, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
+use crate::policy::landlock::Fence;
 use crate::policy::{HardenedSpec, Rule};
-use crate::seccomp::{Asks, Filter};
+use crate::seccomp::Asks;
+use crate::spec::annotations;
 use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
+
+mod exec;
+
+pub use exec::{Target, for_exec};
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug)]
@@ -37,10 +45,16 @@ pub struct Options {
     pub preserved_fds: i32,
     /// How many of them are for socket activation.
     pub listen_fds: i32,
+    /// How many secrets come with the launch.
+    pub secrets: usize,
+    /// The program ends with whoever launches it.
+    pub die_with_parent: bool,
     /// A directory with the socket for sd_notify.
     pub notify: Option<PathBuf>,
     /// Whom the seccomp filter asks.
     pub asks: Asks,
+    /// Bind sources are paths without any link.
+    pub plain_sources: bool,
     /// The cgroup, planned from `linux.cgroupsPath` and `linux.resources`.
     pub cgroup: Option<CgroupPlan>,
 }
@@ -119,7 +133,10 @@ impl Create<'_> {
         let linux = self.spec.linux().as_ref();
         let domain = linux.and_then(|linux| linux.personality().as_ref());
         steps.splice(1..1, domain.map(process::personality));
-        let ending = self.ending()?;
+        let ending = Ending {
+            restrict: handled_files(&root),
+            ..self.ending()?
+        };
         let exec = process::ending(ending, &mut steps, program_name(self.process));
         let (listen, notify) = (self.options.listen_fds, self.options.notify.is_some());
         let extra = environment(self.process, listen, notify);
@@ -170,6 +187,7 @@ impl Create<'_> {
                 namespaces: &self.namespaces,
                 ids: self.ids.as_ref(),
                 privileged: self.facts.privileged,
+                plain_sources: self.options.plain_sources,
                 label: linux.and_then(|linux| linux.mount_label().as_deref()),
                 harden_volumes: self.hardened.hardening.wants(Rule::Volumes),
                 cgroup: self
@@ -184,9 +202,27 @@ impl Create<'_> {
             no_pivot: self.options.no_pivot,
             runtime_hooks: has_runtime_hooks(self.spec),
             hooks,
+            secrets: self.secrets().map_err(one)?,
             notify: self.options.notify.as_deref(),
         };
-        rootfs::plan(self.spec, frame)
+        let (mut steps, sources) = rootfs::plan(self.spec, frame)?;
+        let fence = self.hardened.fence.as_ref();
+        steps.extend(fence_steps(fence, self.facts, Whose::First).map_err(one)?);
+        Ok((steps, sources))
+    }
+
+    fn secrets(&self) -> Result<Option<SecretsStep>, Problem> {
+        let linux = self.spec.linux().as_ref();
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        let label = label.filter(|label| !label.is_empty());
+        Ok((self.options.secrets > 0).then_some(SecretsStep {
+            count: self.options.secrets,
+            uid: self.process.user().uid(),
+            gid: self.process.user().gid(),
+            label: label
+                .map(|label| c_string(label, "/linux/mountLabel"))
+                .transpose()?,
+        }))
     }
 
     /// The hooks of a list that the child runs.
@@ -209,6 +245,8 @@ impl Create<'_> {
             available_capabilities: available(self.namespaces.has(Kind::User), self.facts),
             names: (self.spec.hostname().clone(), self.spec.domainname().clone()),
             early_limits: sets_limits_early(self.facts, self.namespaces.has(Kind::User)),
+            init: annotations::has_init(self.spec),
+            die_with_parent: self.options.die_with_parent,
         }
     }
 
@@ -217,10 +255,35 @@ impl Create<'_> {
             park: self.options.park,
             hooks: self.hooks("startContainer", "created").map_err(one)?,
             first_closed: 3 + self.options.preserved_fds,
+            init: init::plan(self.spec, &self.hardened.filter, self.options.listen_fds)?,
             filter: filter::plan(&self.hardened.filter, self.options.asks)?,
             labels: process::labels(self.process).map_err(one)?,
+            restrict: None,
         })
     }
+}
+
+/// The fence as steps that follow the new root.
+fn fence_steps(
+    fence: Option<&Fence>,
+    facts: &Facts,
+    whose: Whose,
+) -> Result<Vec<RootStep>, Problem> {
+    match (fence, facts.landlock) {
+        (Some(fence), Some(abi)) => {
+            let steps = landlock::steps(fence, abi, whose)?;
+            Ok(steps.into_iter().map(RootStep::Fence).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What the ruleset among these steps handles of files.
+fn handled_files(root: &[RootStep]) -> Option<u64> {
+    root.iter().find_map(|step| match step {
+        RootStep::Fence(FenceStep::Ruleset(ruleset)) => Some(ruleset.files),
+        _ => None,
+    })
 }
 
 /// Capabilities a process can have: all in a new user namespace, else the caller's.
@@ -243,106 +306,6 @@ fn early_limits(process: &Process, facts: &Facts, user_namespace: bool) -> Vec<P
     match sets_limits_early(facts, user_namespace) {
         true => process::limits(process),
         false => Vec::new(),
-    }
-}
-
-/// What `exec` knows of the container it enters.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The container's id.
-    pub id: String,
-    /// Namespaces that differ from the runtime's.
-    pub differing: u64,
-    /// setgroups(2) works inside.
-    pub may_set_groups: bool,
-    /// Descriptors after 2 that the program gets.
-    pub preserved_fds: i32,
-    /// A session keyring of its own.
-    pub new_keyring: bool,
-    /// The filter as decided at create: later edits of the bundle loosen nothing.
-    pub filter: Filter,
-    /// `linux.personality` as it was at create.
-    pub personality: Option<LinuxPersonality>,
-    /// systemd puts the process into its cgroup.
-    pub awaits_cgroup: bool,
-}
-
-/// Plans one more process in a running container.
-pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
-    let (initial, last) = affinities(process).map_err(one)?;
-    let in_user_namespace = target.differing & Kind::User.flag() != 0;
-    let surroundings = Surroundings {
-        keyring: target.new_keyring.then(|| format!("_ses.{}", target.id)),
-        new_network: false,
-        may_set_groups: target.may_set_groups,
-        available_capabilities: available(in_user_namespace, facts),
-        names: (None, None),
-        early_limits: sets_limits_early(facts, in_user_namespace),
-    };
-    let limits = early_limits(process, facts, in_user_namespace);
-    let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
-    let mut enter = enter.map_err(one)?;
-    if target.awaits_cgroup {
-        enter.await_cgroup();
-    }
-    let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
-    let domain = target
-        .personality
-        .as_ref()
-        .map(process::personality)
-        .into_iter();
-    steps.splice(1..1, domain.chain(last.map(ProcessStep::Affinity)));
-    let ending = Ending {
-        park: false,
-        hooks: Vec::new(),
-        first_closed: 3 + target.preserved_fds,
-        filter: filter::plan(&target.filter, Asks::Nobody)?,
-        labels: process::labels(process).map_err(one)?,
-    };
-    let exec = process::ending(ending, &mut steps, program_name(process));
-    let terminal = process.terminal().unwrap_or(false);
-    let plan = Plan {
-        cgroup: None,
-        ids: None,
-        limits: Vec::new(),
-        enter,
-        sources: Vec::new(),
-        root: if terminal {
-            // Only whoever is mapped in there may give the terminal away.
-            let root = in_user_namespace.then_some(RootStep::BecomeRoot);
-            root.into_iter().chain([console(process)]).collect()
-        } else {
-            Vec::new()
-        },
-        process: steps,
-        exec,
-        program: program::program(process, &environment(process, 0, false)).map_err(one)?,
-    };
-    Ok((plan, warnings))
-}
-
-/// `execCPUAffinity`: before the process enters the container's cgroup, and after.
-fn affinities(process: &Process) -> Result<(Option<Affinity>, Option<Affinity>), Problem> {
-    let affinity = process.exec_cpu_affinity().as_ref();
-    let mask = |list: Option<&String>, name: &str| {
-        let at = format!("/process/execCPUAffinity/{name}");
-        list.map(|list| process::affinity(list, &at)).transpose()
-    };
-    let initial = mask(affinity.and_then(|a| a.initial().as_ref()), "initial")?;
-    let last = mask(
-        affinity.and_then(|a| a.cpu_affinity_final().as_ref()),
-        "final",
-    )?;
-    Ok((initial, last))
-}
-
-fn console(process: &Process) -> RootStep {
-    let small = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
-    RootStep::Terminal {
-        size: process
-            .console_size()
-            .map(|size| (small(size.height()), small(size.width()))),
-        uid: process.user().uid(),
     }
 }
 

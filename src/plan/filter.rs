@@ -27,6 +27,18 @@ impl fmt::Debug for FilterStep {
     }
 }
 
+impl FilterStep {
+    /// The same for a process that nobody answers.
+    pub(super) fn without_listener(mut self) -> Self {
+        let asking =
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        // Both are below 2^32, which is what seccomp(2) takes.
+        self.flags &= !u32::try_from(asking).unwrap_or(0);
+        self.wishes = 0;
+        self
+    }
+}
+
 impl PartialEq for FilterStep {
     fn eq(&self, other: &Self) -> bool {
         let key = |filter: &libc::sock_filter| (filter.code, filter.jt, filter.jf, filter.k);

@@ -8,14 +8,18 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
 pub mod enter;
+pub mod exec;
 pub mod explain;
 pub mod filter;
 pub mod hooks;
 pub mod ids;
+pub mod init;
+pub mod landlock;
 pub mod mounts;
 pub mod process;
 pub mod program;
 pub mod rootfs;
+pub mod secrets;
 pub mod steps;
 
 use std::ffi::CString;
@@ -74,6 +78,9 @@ pub struct BindSource {
     pub opener: Opener,
     /// The id mapping of the mount, if it is an idmapped one.
     pub idmap: Option<Idmap>,
+    /// The path must lead there without any link: it was found before, and who
+    /// puts a link in its place later must not choose what is shown.
+    pub plain: bool,
 }
 
 /// Who opens a bind source.

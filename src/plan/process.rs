@@ -9,6 +9,7 @@ use oci_spec::runtime::{
 };
 
 use super::filter::FilterStep;
+use super::init::InitStep;
 use super::steps::{Affinity, ExecStep, HookStep, LabelStep, ProcessStep};
 use super::{c_string, capabilities};
 use crate::error::Problem;
@@ -28,6 +29,10 @@ pub struct Surroundings {
     pub names: (Option<String>, Option<String>),
     /// The resource limits are set already, before a user namespace is entered.
     pub early_limits: bool,
+    /// The process ends with its parent.
+    pub die_with_parent: bool,
+    /// The first process stays as init: the terminal is not for it.
+    pub init: bool,
 }
 
 /// Plans the process phase; the second part is warnings.
@@ -40,7 +45,10 @@ pub fn steps(
         steps.push(ProcessStep::Keyring(c_string(name.as_str(), "/id")?));
     }
     if process.terminal().unwrap_or(false) {
-        steps.push(ProcessStep::Terminal);
+        steps.push(match around.init {
+            true => ProcessStep::TerminalStdio,
+            false => ProcessStep::Terminal,
+        });
     } else {
         steps.push(ProcessStep::StdioOwner(process.user().uid()));
     }
@@ -82,6 +90,9 @@ pub fn steps(
     steps.push(ProcessStep::FindProgram);
     if process.no_new_privileges().unwrap_or(true) {
         steps.push(ProcessStep::NoNewPrivileges);
+    }
+    if around.die_with_parent {
+        steps.push(ProcessStep::DieWithParent);
     }
     Ok((steps, warnings))
 }
@@ -241,10 +252,14 @@ pub struct Ending {
     pub hooks: Vec<HookStep>,
     /// Descriptors from this number on are closed.
     pub first_closed: i32,
+    /// The first process stays as init.
+    pub init: Option<InitStep>,
     /// The seccomp filter.
     pub filter: Option<FilterStep>,
     /// AppArmor and SELinux labels.
     pub labels: Vec<LabelStep>,
+    /// What the Landlock ruleset handles of files, if there is one.
+    pub restrict: Option<u64>,
 }
 
 /// Plans the last phase, and moves out of `process_steps` what must wait for it.
@@ -259,7 +274,12 @@ pub fn ending(ending: Ending, process_steps: &mut [ProcessStep], program: &str) 
     }
     steps.extend(ending.hooks.into_iter().map(ExecStep::Hook));
     steps.extend(ending.labels.into_iter().map(ExecStep::Label));
+    steps.extend(ending.restrict.map(|files| ExecStep::Restrict {
+        files,
+        descriptors: ending.first_closed,
+    }));
     steps.push(ExecStep::CloseDescriptors(ending.first_closed));
+    steps.extend(ending.init.map(Box::new).map(ExecStep::Init));
     if let Some(filter) = ending.filter {
         let with_nnp = process_steps.contains(&ProcessStep::NoNewPrivileges);
         let late = if with_nnp {
@@ -389,8 +409,10 @@ mod tests {
             park: true,
             hooks: vec![],
             first_closed: 3,
+            init: None,
             filter: Some(filter),
             labels: vec![],
+            restrict: None,
         };
         let exec = ending(plan, &mut steps, "p");
         assert!(matches!(exec[2], ExecStep::Seccomp(_)));

@@ -7,6 +7,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use super::mounts::{self, MountStep, Setting, What, propagation_flags};
+use super::secrets::SecretsStep;
 use super::steps::{DeviceStep, HookStep, RootStep};
 use super::{BindSource, Opener, c_string};
 use crate::error::Problem;
@@ -30,6 +31,8 @@ pub struct Frame<'a> {
     pub runtime_hooks: bool,
     /// createContainer hooks.
     pub hooks: Vec<HookStep>,
+    /// Files that only the program is to know.
+    pub secrets: Option<SecretsStep>,
     /// A directory with the socket to notify, bound on /run/notify.
     pub notify: Option<&'a Path>,
 }
@@ -73,6 +76,8 @@ pub fn plan(
     steps.extend(inside);
     steps.extend(frame.runtime_hooks.then_some(RootStep::RuntimeHooks));
     steps.extend(frame.hooks.into_iter().map(RootStep::Hook));
+    // After the hooks, which are not to know them.
+    steps.extend(frame.secrets.map(RootStep::Secrets));
     steps.extend(late);
     steps.extend(tail);
     Ok((steps, sources))
@@ -131,6 +136,7 @@ fn notify_mount(path: &Path, sources: &mut Vec<BindSource>) -> Option<MountStep>
         recursive: false,
         opener: Opener::Child,
         idmap: None,
+        plain: false,
     });
     let attributes = libc::MOUNT_ATTR_RDONLY
         | libc::MOUNT_ATTR_NOSUID

@@ -4,7 +4,10 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 
 use super::BindSource;
+pub use super::exec::{ExecStep, LabelStep};
+use super::landlock::FenceStep;
 use super::mounts::MountStep;
+use super::secrets::SecretsStep;
 
 /// Entering namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +145,10 @@ pub enum RootStep {
     MoveRoot,
     /// Change the propagation of the container's root mount.
     RootPropagation(u64),
+    /// Files that only the program is to know.
+    Secrets(SecretsStep),
+    /// The Landlock ruleset, or one of its rules.
+    Fence(FenceStep),
 }
 
 /// A device node to make or bind.
@@ -232,6 +239,8 @@ impl RootStep {
             RootStep::ReadonlyRoot => "make the root mount read-only".into(),
             RootStep::Pivot => "pivot to the new root and detach the old one".into(),
             RootStep::MoveRoot => "move the new root to / without pivot_root".into(),
+            RootStep::Secrets(step) => step.to_string(),
+            RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {
                 format!(
                     "make the root mount {}",
@@ -280,6 +289,8 @@ pub enum ProcessStep {
     Keyring(CString),
     /// Make the console the session's terminal and descriptors 0, 1 and 2.
     Terminal,
+    /// Make the console descriptors 0, 1 and 2 only.
+    TerminalStdio,
     /// Let the user open /dev/stdout again when it is a pipe of the caller.
     StdioOwner(u32),
     /// Bring the loopback device up.
@@ -332,6 +343,8 @@ pub enum ProcessStep {
     },
     /// Exec never raises privileges.
     NoNewPrivileges,
+    /// Be killed when the runtime ends. A change of identity would take that back.
+    DieWithParent,
     /// Look for the program now, so that a missing one fails `create`.
     FindProgram,
     /// Pin the process to CPUs.
@@ -346,6 +359,7 @@ impl fmt::Display for ProcessStep {
             ProcessStep::Session => f.write_str("start a new session"),
             ProcessStep::Keyring(name) => write!(f, "join a new session keyring {}", Text(name)),
             ProcessStep::Terminal => f.write_str("make the console the controlling terminal"),
+            ProcessStep::TerminalStdio => f.write_str("make the console descriptors 0 to 2"),
             ProcessStep::StdioOwner(uid) => {
                 write!(f, "give pipes on descriptors 0 to 2 to user {uid}")
             }
@@ -364,12 +378,8 @@ impl fmt::Display for ProcessStep {
             }
             ProcessStep::Scheduler(scheduling) => write!(f, "set the scheduler: {scheduling}"),
             ProcessStep::IoPriority(priority) => {
-                write!(
-                    f,
-                    "set the I/O priority to class {}, level {}",
-                    priority >> 13,
-                    priority & 7
-                )
+                let (class, level) = (priority >> 13, priority & 7);
+                write!(f, "set the I/O priority to class {class}, level {level}")
             }
             ProcessStep::Personality(domain) => write!(f, "set the personality to {domain:#x}"),
             ProcessStep::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
@@ -394,6 +404,7 @@ impl fmt::Display for ProcessStep {
                 ambient,
             } => write_sets(f, [*effective, *permitted, *inheritable, *ambient]),
             ProcessStep::NoNewPrivileges => f.write_str("set no_new_privs"),
+            ProcessStep::DieWithParent => f.write_str("be killed when the runtime ends"),
             ProcessStep::FindProgram => f.write_str("find the program"),
             ProcessStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
         }
@@ -408,58 +419,6 @@ fn write_sets(f: &mut fmt::Formatter<'_>, sets: [u64; 4]) -> fmt::Result {
         "set capabilities: effective {effective}, permitted {permitted}, "
     )?;
     write!(f, "inheritable {inheritable}, ambient {ambient}")
-}
-
-/// What remains after `start`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ExecStep {
-    /// Tell the runtime that the container is created and wait for `start`.
-    Park,
-    /// A startContainer hook.
-    Hook(HookStep),
-    /// Close every descriptor from this number on, so that no path can lead
-    /// through one to the host (CVE-2024-21626).
-    CloseDescriptors(i32),
-    /// Label the next exec.
-    Label(LabelStep),
-    /// Load the seccomp filter.
-    Seccomp(super::filter::FilterStep),
-    /// A property that the filter had to be loaded before.
-    Process(ProcessStep),
-    /// Become the program.
-    Execute(String),
-}
-
-/// An LSM label for the next exec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelStep {
-    /// Which module: `AppArmor` or `SELinux`.
-    pub module: &'static str,
-    /// Files below /proc/self to try in order.
-    pub files: Vec<CString>,
-    /// What is written.
-    pub value: CString,
-}
-
-impl fmt::Display for ExecStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExecStep::Park => f.write_str("wait for start"),
-            ExecStep::Hook(hook) => hook.fmt(f),
-            ExecStep::CloseDescriptors(first) => write!(f, "close descriptors from {first} on"),
-            ExecStep::Label(label) => {
-                write!(
-                    f,
-                    "label the program for {}: {}",
-                    label.module,
-                    Text(&label.value)
-                )
-            }
-            ExecStep::Seccomp(filter) => write!(f, "load {}", filter.summary),
-            ExecStep::Process(step) => step.fmt(f),
-            ExecStep::Execute(program) => write!(f, "execute {program}"),
-        }
-    }
 }
 
 /// A C string as a person reads it.

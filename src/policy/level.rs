@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Level {
     /// What runc does: nothing that the bundle does not ask for.
     Compat,
-    /// Every rule, unless the bundle asks for less in so many words.
+    /// Every rule but the fence, unless the bundle asks for less in so many words.
     #[default]
     Baseline,
     /// Every rule; a bundle that asks for less is refused.

@@ -19,6 +19,7 @@ use judgement::Judgement;
 mod file;
 mod hardening;
 mod judgement;
+pub mod landlock;
 mod level;
 mod namespaces;
 mod paths;
@@ -30,6 +31,7 @@ mod seccomp;
 pub use file::{Permitted, PolicyFile, Userns};
 pub use hardening::{ANNOTATION, By, Hardening, Wish};
 pub use level::Level;
+pub use paths::{MASKED_PATHS, READONLY_PATHS};
 pub use process::harden;
 pub use resources::DefaultLimit;
 pub use rule::Rule;
@@ -45,6 +47,8 @@ pub struct HardenedSpec {
     pub spec: Spec,
     /// The system calls that the container may make.
     pub filter: Filter,
+    /// What Landlock keeps the program to.
+    pub fence: Option<landlock::Fence>,
     /// Limits that the bundle leaves out, for a cgroup that can have them.
     pub limits: Vec<DefaultLimit>,
     /// What each rule came to.
@@ -122,6 +126,7 @@ pub fn apply(
         process::apply(process, &mut judgement);
     }
     let filter = seccomp::filter(&mut spec, &mut judgement);
+    let fence = landlock::fence(&spec, facts, &mut judgement);
     let limits = resources::apply(&spec, &mut judgement);
     judgement.enforced(
         Rule::Oneself,
@@ -133,6 +138,7 @@ pub fn apply(
         bundle,
         spec,
         filter,
+        fence,
         limits,
         outcomes,
         warnings,

@@ -11,7 +11,7 @@ use crate::spec::mount_options;
 
 /// Paths of procfs and sysfs that tell too much, or change the host, when the
 /// bundle does not say which to hide.
-const MASKED_PATHS: [&str; 12] = [
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -27,7 +27,7 @@ const MASKED_PATHS: [&str; 12] = [
 ];
 
 /// Paths of procfs that change the host when they are written.
-const READONLY_PATHS: [&str; 5] = [
+pub const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

@@ -20,6 +20,8 @@ pub enum Rule {
     SeccompDefault,
     /// Denials under every filter.
     SeccompFloor,
+    /// A second fence around files, sockets and signals.
+    Landlock,
     /// No capability but those listed.
     Capabilities,
     /// no_new_privs, unless the bundle says false.
@@ -49,12 +51,13 @@ pub enum Rule {
 
 impl Rule {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Rule; 17] = [
+    pub const ALL: [Rule; 18] = [
         Rule::Userns,
         Rule::HostRootMap,
         Rule::NestedUserns,
         Rule::SeccompDefault,
         Rule::SeccompFloor,
+        Rule::Landlock,
         Rule::Capabilities,
         Rule::NoNewPrivs,
         Rule::MaskedPaths,
@@ -77,6 +80,7 @@ impl Rule {
             Rule::NestedUserns => "nested-userns",
             Rule::SeccompDefault => "seccomp-default",
             Rule::SeccompFloor => "seccomp-floor",
+            Rule::Landlock => "landlock",
             Rule::Capabilities => "capabilities",
             Rule::NoNewPrivs => "no-new-privs",
             Rule::MaskedPaths => "masked-paths",
@@ -104,6 +108,7 @@ impl Rule {
             Rule::Userns | Rule::Keyring | Rule::Capabilities | Rule::Tty | Rule::Oneself => {
                 Level::Compat
             }
+            Rule::Landlock => Level::Strict,
             _ => Level::Baseline,
         }
     }

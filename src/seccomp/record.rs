@@ -25,6 +25,14 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// One that has some calls already: what an init may make in the next run.
+    pub fn with(names: impl IntoIterator<Item = &'static str>) -> Self {
+        Self {
+            names: names.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
     /// Adds a call.
     pub fn add(&mut self, call: &Call) {
         let Some(name) = call.name() else {

@@ -2,6 +2,9 @@
 //!
 //! Pure except for reading the file. The types are oci-spec's.
 
+/// Annotations that capsid itself reads.
+pub mod annotations;
+
 /// `config.json` and `exec --process` files: bytes to types, with errors that name the field.
 pub mod bundle;
 

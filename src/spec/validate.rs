@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::spec::bundle::Bundle;
 use findings::Findings;
 
+mod annotations;
 mod findings;
 mod hooks;
 mod ids;
@@ -138,18 +139,7 @@ fn check(spec: &Spec, caller: Caller, findings: &mut Findings) {
             resources::check(resources, findings);
         }
     }
-    for key in spec
-        .annotations()
-        .iter()
-        .flatten()
-        .map(|(key, _)| key)
-        .filter(|key| key.is_empty())
-    {
-        findings.problem(
-            format_args!("/annotations/{key}"),
-            "an annotation needs a name",
-        );
-    }
+    annotations::check(spec, &namespaces, findings);
 }
 
 /// Any 1.x.y: a minor version adds fields, and unknown fields are ignored anyway.

@@ -42,6 +42,8 @@ impl Resolve {
         Self(libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS);
     /// Anywhere, as the host's own paths are.
     pub const ANY: Self = Self(0);
+    /// Anywhere, but through no symbolic link (ELOOP).
+    pub const NO_LINKS: Self = Self(libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS);
     /// Anywhere, but not through `/proc/PID/fd` and the like (CVE-2024-21626).
     pub const NO_MAGICLINKS: Self = Self(libc::RESOLVE_NO_MAGICLINKS);
 }
@@ -282,6 +284,12 @@ pub fn adopt(number: RawFd) -> Option<OwnedFd> {
     is_open(number).then(|| unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// close(2) of a descriptor by its number, for a process whose `OwnedFd` of it is
+/// forgotten.
+pub fn close(number: RawFd) -> Result<()> {
+    call_with_numbers(Sysno::close, [reg(number), 0, 0, 0, 0, 0]).map(drop)
+}
+
 /// Closes every descriptor from `first` to `last`, both included.
 ///
 /// For the child on its way to exec, where every `OwnedFd` in that range is
@@ -409,6 +417,22 @@ pub fn is_executable(at: At<'_>, path: &CStr) -> Result<()> {
         )
     }
     .map(drop)
+}
+
+/// fcntl(2) `F_GETFL`: how a descriptor was opened.
+pub fn status_flags(fd: BorrowedFd<'_>) -> Result<i32> {
+    call_with_numbers(
+        Sysno::fcntl,
+        [reg(fd.as_raw_fd()), reg(libc::F_GETFL), 0, 0, 0, 0],
+    )
+    .map(|flags| i32::try_from(flags).unwrap_or(0))
+}
+
+/// One of the descriptors that the program gets, if it is open.
+pub fn of_program(number: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: the descriptor is open, and nothing closes what the program gets before the
+    // program image is replaced.
+    is_open(number).then(|| unsafe { BorrowedFd::borrow_raw(number) })
 }
 
 /// Descriptor 0, 1 or 2, if it is open.

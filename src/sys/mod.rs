@@ -10,16 +10,19 @@
 
 #![allow(unsafe_code, reason = "the only place where it is allowed")]
 
+pub mod arguments;
 pub mod bpf;
 pub mod directory;
 pub mod fd;
 pub mod guard;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod notify;
 pub mod probe;
 pub mod process;
 pub mod restrict;
+pub mod signal;
 pub mod socket;
 
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -1,5 +1,6 @@
 //! What must come before what, in every plan. Each rank says why in a word.
 
+use capsid::plan::landlock::FenceStep;
 use capsid::plan::{EnterStep, ExecStep, Plan, ProcessStep, RootStep};
 use capsid::spec::namespaces::Kind;
 
@@ -112,6 +113,8 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             // Hooks may still mount; what they mount is masked as well.
             RootStep::RuntimeHooks => 9,
             RootStep::Hook(_) => 10,
+            // Hooks are not to know them; their place may be read-only later.
+            RootStep::Secrets(_) => 11,
             RootStep::ReadonlyMount(_) => 11,
             RootStep::Sysctl { .. } => 11,
             RootStep::Mask(_) => 12,
@@ -119,11 +122,14 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             RootStep::ReadonlyRoot => 14,
             RootStep::Pivot | RootStep::MoveRoot => 15,
             RootStep::RootPropagation(_) => 16,
+            // What the program will see is what the rules are for.
+            RootStep::Fence(FenceStep::Ruleset(_)) => 17,
+            RootStep::Fence(_) => 18,
         });
         let pivots = |step: &RootStep| matches!(step, RootStep::Pivot | RootStep::MoveRoot);
         let attaches = |step: &RootStep| matches!(step, RootStep::AttachRoot { .. });
-        let terminal = |step: &RootStep| matches!(step, RootStep::Terminal { .. });
-        let in_existing = plan.root.is_empty() || plan.root.iter().any(terminal);
+        let made = |step: &RootStep| matches!(step, RootStep::Mount(_) | RootStep::Link { .. });
+        let in_existing = !plan.root.iter().any(made);
         assert_eq!(count(&plan.root, pivots), usize::from(!in_existing));
         assert_eq!(count(&plan.root, attaches), usize::from(!in_existing));
     });
@@ -139,6 +145,7 @@ fn privileges_go_last_and_for_good() {
             | ProcessStep::Affinity(_)
             | ProcessStep::Keyring(_)
             | ProcessStep::Terminal
+            | ProcessStep::TerminalStdio
             | ProcessStep::StdioOwner(_)
             | ProcessStep::LoopbackUp
             | ProcessStep::Hostname(_)
@@ -159,6 +166,8 @@ fn privileges_go_last_and_for_good() {
             ProcessStep::CwdAsUser(_) => 7,
             ProcessStep::FindProgram => 8,
             ProcessStep::NoNewPrivileges => 9,
+            // A change of identity takes it back.
+            ProcessStep::DieWithParent => 10,
         });
         let once: [fn(&ProcessStep) -> bool; 6] = [
             |step| matches!(step, ProcessStep::Session),
@@ -182,10 +191,14 @@ fn the_filter_is_the_last_thing_before_the_program() {
             ExecStep::Hook(_) => 1,
             // Through a descriptor of procfs, so before it is closed.
             ExecStep::Label(_) => 2,
-            ExecStep::CloseDescriptors(_) => 3,
-            ExecStep::Seccomp(_) => 4,
-            ExecStep::Process(_) => 5,
-            ExecStep::Execute(_) => 6,
+            // Descriptors of the ruleset go with the rest.
+            ExecStep::Restrict { .. } => 3,
+            ExecStep::CloseDescriptors(_) => 4,
+            // With all that is needed to give up the rest by itself.
+            ExecStep::Init(_) => 5,
+            ExecStep::Seccomp(_) => 6,
+            ExecStep::Process(_) => 7,
+            ExecStep::Execute(_) => 8,
         });
         let closes = |step: &ExecStep| matches!(step, ExecStep::CloseDescriptors(_));
         let executes = |step: &ExecStep| matches!(step, ExecStep::Execute(_));

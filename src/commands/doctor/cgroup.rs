@@ -110,6 +110,7 @@ fn place(facts: &Facts) -> Result<CgroupPlan> {
         annotations: Vec::new(),
         systemd: false,
         must_have: true,
+        asked: None,
         best_effort: false,
         file: Path::new("config.json"),
     };

@@ -3,14 +3,18 @@
 use super::CgroupPlan;
 
 impl CgroupPlan {
-    /// The same plan, without insisting on any limit.
+    /// The same plan, without insisting on any limit but those of some controllers.
     ///
     /// A value that the kernel refuses stays an error: it is a mistake, and no
     /// lack of the machine.
     #[must_use]
-    pub fn waived(mut self) -> Self {
+    pub fn waived(mut self, but: &[&str]) -> Self {
         for limit in &mut self.limits {
-            limit.required = false;
+            let kept = limit
+                .controller
+                .as_deref()
+                .is_some_and(|one| but.contains(&one));
+            limit.required &= kept;
         }
         self
     }
@@ -19,6 +23,13 @@ impl CgroupPlan {
     pub fn limits_in_words(&self) -> String {
         let real = self.limits.iter().filter(|limit| limit.value != "max");
         let words = real.map(|limit| format!("{} {}", limit.file, limit.value));
+        words.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The same for those that are insisted on.
+    pub fn required_in_words(&self) -> String {
+        let required = self.limits.iter().filter(|limit| limit.required);
+        let words = required.map(|limit| format!("{} {}", limit.file, limit.value));
         words.collect::<Vec<_>>().join(", ")
     }
 

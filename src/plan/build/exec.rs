@@ -1,0 +1,143 @@
+//! One more process in a container that runs.
+
+use oci_spec::runtime::{LinuxPersonality, Process};
+
+use super::{
+    Planned, available, early_limits, environment, fence_steps, handled_files, one, program_name,
+    sets_limits_early,
+};
+use crate::error::Problem;
+use crate::host::Facts;
+use crate::plan::landlock::Whose;
+use crate::plan::process::{self, Ending, Surroundings};
+use crate::plan::steps::{Affinity, ProcessStep, RootStep};
+use crate::plan::{Plan, enter, filter, program};
+use crate::policy::landlock::Fence;
+use crate::seccomp::{Asks, Filter};
+use crate::spec::namespaces::Kind;
+
+/// What `exec` knows of the container it enters.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The container's id.
+    pub id: String,
+    /// Namespaces that differ from the runtime's.
+    pub differing: u64,
+    /// setgroups(2) works inside.
+    pub may_set_groups: bool,
+    /// Descriptors after 2 that the program gets.
+    pub preserved_fds: i32,
+    /// A session keyring of its own.
+    pub new_keyring: bool,
+    /// The filter as decided at create: later edits of the bundle loosen nothing.
+    pub filter: Filter,
+    /// The fence as decided at create.
+    pub fence: Option<Fence>,
+    /// `linux.personality` as it was at create.
+    pub personality: Option<LinuxPersonality>,
+    /// systemd puts the process into its cgroup.
+    pub awaits_cgroup: bool,
+}
+
+/// Plans one more process in a running container.
+pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
+    let (initial, last) = affinities(process).map_err(one)?;
+    let in_user_namespace = target.differing & Kind::User.flag() != 0;
+    let surroundings = Surroundings {
+        keyring: target.new_keyring.then(|| format!("_ses.{}", target.id)),
+        new_network: false,
+        may_set_groups: target.may_set_groups,
+        available_capabilities: available(in_user_namespace, facts),
+        names: (None, None),
+        early_limits: sets_limits_early(facts, in_user_namespace),
+        init: false,
+        die_with_parent: false,
+    };
+    let limits = early_limits(process, facts, in_user_namespace);
+    let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
+    let mut enter = enter.map_err(one)?;
+    if target.awaits_cgroup {
+        enter.await_cgroup();
+    }
+    let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
+    let domain = target
+        .personality
+        .as_ref()
+        .map(process::personality)
+        .into_iter();
+    steps.splice(1..1, domain.chain(last.map(ProcessStep::Affinity)));
+    let root = root_of_exec(process, facts, target, in_user_namespace)?;
+    let ending = Ending {
+        park: false,
+        hooks: Vec::new(),
+        first_closed: 3 + target.preserved_fds,
+        init: None,
+        filter: filter::plan(&target.filter, Asks::Nobody)?,
+        labels: process::labels(process).map_err(one)?,
+        restrict: handled_files(&root),
+    };
+    let exec = process::ending(ending, &mut steps, program_name(process));
+    let plan = Plan {
+        cgroup: None,
+        ids: None,
+        limits: Vec::new(),
+        enter,
+        sources: Vec::new(),
+        root,
+        process: steps,
+        exec,
+        program: program::program(process, &environment(process, 0, false)).map_err(one)?,
+    };
+    Ok((plan, warnings))
+}
+
+/// What one more process does with the root file system it finds.
+fn root_of_exec(
+    process: &Process,
+    facts: &Facts,
+    target: &Target,
+    in_user_namespace: bool,
+) -> Result<Vec<RootStep>, Vec<Problem>> {
+    let fence = target.fence.as_ref();
+    let no_new_privileges = process.no_new_privileges().unwrap_or(true);
+    if fence.is_some() && !no_new_privileges {
+        let text = "the container is behind a Landlock fence, which takes no_new_privs";
+        return Err(one(Problem::new("/process/noNewPrivileges", text)));
+    }
+    let fence = fence_steps(fence, facts, Whose::Another).map_err(one)?;
+    let terminal = process
+        .terminal()
+        .unwrap_or(false)
+        .then(|| console(process));
+    if fence.is_empty() && terminal.is_none() {
+        return Ok(Vec::new());
+    }
+    // Only whoever is mapped in there may give the terminal away, and finds every path.
+    let root = in_user_namespace.then_some(RootStep::BecomeRoot);
+    Ok(root.into_iter().chain(terminal).chain(fence).collect())
+}
+
+/// `execCPUAffinity`: before the process enters the container's cgroup, and after.
+fn affinities(process: &Process) -> Result<(Option<Affinity>, Option<Affinity>), Problem> {
+    let affinity = process.exec_cpu_affinity().as_ref();
+    let mask = |list: Option<&String>, name: &str| {
+        let at = format!("/process/execCPUAffinity/{name}");
+        list.map(|list| process::affinity(list, &at)).transpose()
+    };
+    let initial = mask(affinity.and_then(|a| a.initial().as_ref()), "initial")?;
+    let last = mask(
+        affinity.and_then(|a| a.cpu_affinity_final().as_ref()),
+        "final",
+    )?;
+    Ok((initial, last))
+}
+
+fn console(process: &Process) -> RootStep {
+    let small = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
+    RootStep::Terminal {
+        size: process
+            .console_size()
+            .map(|size| (small(size.height()), small(size.width()))),
+        uid: process.user().uid(),
+    }
+}
