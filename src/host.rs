@@ -7,6 +7,7 @@ pub mod kernel;
 pub mod mountinfo;
 pub mod program;
 pub mod trial;
+pub mod userland;
 
 use std::fs;
 

@@ -26,6 +26,9 @@ pub mod commands;
 /// What was asked: the bundle's `config.json`, read and checked.
 pub mod spec;
 
+/// A few options made into a configuration.
+pub mod sandbox;
+
 /// What capsid insists on.
 pub mod policy;
 

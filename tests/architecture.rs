@@ -92,7 +92,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     (
         "execute",
         &[
-            "error", "sys", "spec", "seccomp", "policy", "plan", "host", "state",
+            "error", "sys", "spec", "seccomp", "policy", "plan", "host", "state", "sandbox",
         ],
     ),
 ];

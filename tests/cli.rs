@@ -14,8 +14,8 @@ use std::process::Command;
 use serde_json::Value;
 
 const COMMANDS: &[&str] = &[
-    "create", "start", "run", "exec", "state", "list", "ps", "kill", "pause", "resume", "update",
-    "events", "delete", "spec", "explain", "doctor", "features", "seccomp",
+    "sandbox", "create", "start", "run", "exec", "state", "list", "ps", "kill", "pause", "resume",
+    "update", "events", "delete", "spec", "explain", "doctor", "features", "seccomp",
 ];
 
 /// How an invocation ended.

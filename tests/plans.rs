@@ -34,7 +34,7 @@ use capsid::plan::Plan;
 use capsid::plan::build::{self, Options, Target};
 use capsid::plan::cgroup::systemd::{self, Instance};
 use capsid::plan::cgroup::{self, CgroupPlan, Request};
-use capsid::policy::{self, HardenedSpec};
+use capsid::policy::{self, By, HardenedSpec, Hardening, Level, Rule};
 use capsid::seccomp::Asks;
 use capsid::spec::bundle::{self, Bundle};
 use capsid::spec::namespaces::{Kind, Namespaces};
@@ -71,9 +71,19 @@ struct Choices {
     report_denials: bool,
     /// `run --record-profile`
     record_profile: bool,
+    /// `--hardening`
+    hardening: Level,
+    /// `--relax`
+    relax: Vec<Rule>,
 }
 
 impl Choices {
+    fn hardening(&self) -> Hardening {
+        let mut hardening = Hardening::at(self.hardening);
+        hardening.relax(self.relax.iter().copied(), By::Option);
+        hardening
+    }
+
     fn asks(&self) -> Asks {
         match (self.report_denials, self.record_profile) {
             (true, _) => Asks::AboutDenied,
@@ -222,7 +232,8 @@ impl Case {
         };
         let privileged = facts.privileged;
         let valid = validate(bundle, Caller { privileged })?;
-        policy::apply(valid, facts).map_err(|problem| problems(vec![problem]))
+        policy::apply(valid, facts, self.choices.hardening())
+            .map_err(|problem| problems(vec![problem]))
     }
 
     fn cgroup(&self, hardened: &HardenedSpec, caller: &Facts) -> Result<CgroupPlan, Error> {
@@ -293,6 +304,7 @@ impl Case {
             listen_fds: self.choices.listen_fds,
             notify: self.choices.notify.clone(),
             asks: self.choices.asks(),
+            plain_sources: false,
             cgroup,
         };
         let (plan, warnings) = build::for_create(hardened, facts, options).map_err(problems)?;

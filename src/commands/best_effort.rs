@@ -20,6 +20,8 @@ pub(super) struct Choice {
     pub(super) lost: Vec<String>,
     /// A limit of processes that no cgroup enforces.
     pub(super) processes: Option<u64>,
+    /// Nobody asked for these limits: their loss is no news.
+    pub(super) quiet: bool,
 }
 
 impl Choice {
@@ -43,10 +45,15 @@ impl Choice {
 /// Makes up for lost limits where it can, and warns of the loss.
 pub(super) fn make_up(spec: &mut Spec, facts: &Facts, choice: &mut Choice) {
     limit_processes(spec, facts, choice);
+    let say = if choice.quiet {
+        log::debug
+    } else {
+        log::warning
+    };
     if !choice.lost.is_empty() {
-        log::warning(&choice.reason);
+        say(&choice.reason);
     }
-    choice.lost.iter().for_each(log::warning);
+    choice.lost.iter().for_each(say);
 }
 
 /// Sets `RLIMIT_NPROC` in place of `pids.max`, and says so.

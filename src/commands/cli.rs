@@ -9,9 +9,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
+use super::hardening;
 use super::{
     create, delete, doctor, events, exec, explain, features, kill, list, options, pause, ps,
-    resume, root, run, seccomp, spec, start, state, update,
+    resume, root, run, sandbox, seccomp, spec, start, state, update,
 };
 use crate::error::{Error, Result};
 use crate::log;
@@ -30,6 +31,7 @@ type Definition = fn() -> Command;
 
 /// Every command, in the order of `capsid --help`.
 const COMMANDS: &[(&str, Definition)] = &[
+    ("sandbox", sandbox::command),
     ("create", create::command),
     ("start", start::command),
     ("run", run::command),
@@ -51,14 +53,25 @@ const COMMANDS: &[(&str, Definition)] = &[
 ];
 
 /// Commands whose operands belong to another program, or may look like options.
-const OPTIONS_FIRST: &[&str] = &["exec", "kill", "ps"];
+const OPTIONS_FIRST: &[&str] = &["exec", "kill", "ps", "sandbox", EXPLAIN_SANDBOX];
+
+/// `explain` of a sandbox takes the sandbox's options instead of a bundle.
+const EXPLAIN_SANDBOX: &str = "explain sandbox";
 
 /// Commands that have no use for the state root, and must work where there can be none.
-const STATELESS: &[&str] = &["spec", "features", "explain", "doctor", "seccomp"];
+const STATELESS: &[&str] = &[
+    "spec",
+    "features",
+    "explain",
+    EXPLAIN_SANDBOX,
+    "doctor",
+    "seccomp",
+];
 
 /// One line per command that does something.
 fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
     match name {
+        "sandbox" => sandbox::run(global, matches),
         "create" => create::run(global, matches),
         "start" => start::run(global, matches),
         "run" => run::run(global, matches),
@@ -74,6 +87,7 @@ fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
         "delete" => delete::run(global, matches),
         "spec" => spec::run(global, matches),
         "explain" => explain::run(global, matches),
+        EXPLAIN_SANDBOX => sandbox::explain(global, matches),
         "doctor" => doctor::run(global, matches),
         "features" => features::run(global, matches),
         "seccomp" => seccomp::run(global, matches),
@@ -100,6 +114,8 @@ pub(crate) struct Global {
     pub(crate) rootless: Option<bool>,
     /// Go on without the limits that cannot be had here, with a warning.
     pub(crate) best_effort: bool,
+    /// The level and the rules that the command line names.
+    pub(crate) hardening: hardening::Wish,
     /// `capsid`, or `runc` for callers that expect that name in messages.
     pub(crate) called_as: &'static str,
 }
@@ -140,7 +156,7 @@ pub fn run(args: &[OsString]) -> u8 {
 
 /// Commands whose processes enter a container, where the runtime's own program
 /// file must be out of reach.
-const ENTERING: &[&str] = &["create", "run", "exec"];
+const ENTERING: &[&str] = &["create", "run", "exec", "sandbox"];
 
 /// Looks for such a word anywhere, before anything is parsed: once too often
 /// does no harm, and the command line is read only once.
@@ -179,6 +195,13 @@ fn invoke(called_as: &'static str, args: &[OsString]) -> Result<u8, Failed> {
     let name = name.to_string_lossy();
     if name == "help" {
         return Ok(help(called_as, args)?);
+    }
+    if let ("explain", Some((word, args))) = (&*name, args.split_first())
+        && word == "sandbox"
+    {
+        let command =
+            with_help(sandbox::command()).bin_name(format!("{called_as} {EXPLAIN_SANDBOX}"));
+        return command_line(command, EXPLAIN_SANDBOX, args, &mut global);
     }
     let command = find(called_as, &name).ok_or_else(|| unknown_command(called_as, &name))?;
     command_line(command, &name, args, &mut global)
@@ -227,7 +250,11 @@ fn prepare_root(global: &mut Global, name: &str) -> Result<()> {
 
 /// Low numbers could be the status of the program that `exec` was to run.
 fn failure_code(name: &str) -> u8 {
-    if name == "exec" { 255 } else { 1 }
+    match name {
+        "exec" => 255,
+        "sandbox" => sandbox::FAILED,
+        _ => 1,
+    }
 }
 
 /// The text of a failure. Engines know these beginnings from runc.
@@ -235,6 +262,7 @@ fn describe(called_as: &str, name: &str, error: &Error) -> String {
     match name {
         "create" | "run" => format!("{called_as} {name} failed: {error}"),
         "exec" => format!("exec failed: {error}"),
+        "sandbox" => format!("{called_as} sandbox: {error}"),
         _ => error.to_string(),
     }
 }
@@ -338,6 +366,7 @@ impl Global {
             rootless,
             best_effort: options::given(matches, "cgroups")
                 .is_some_and(|word| word == "best-effort"),
+            hardening: hardening::Wish::from_matches(matches)?,
             called_as,
         })
     }
@@ -361,6 +390,7 @@ fn top(called_as: &'static str) -> Command {
                 .value_parser(["required", "best-effort", ""])
                 .hide_possible_values(true),
         )
+        .args(hardening::options())
         .arg(
             Arg::new("version")
                 .short('v')

@@ -42,6 +42,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         park: true,
         detach: true,
         purpose: None,
+        sandbox: false,
     };
     creation::create(global, &args, mode)?;
     Ok(0)

@@ -9,7 +9,7 @@ use oci_spec::runtime::Hook;
 use super::cli::Global;
 use super::create::CreateArgs;
 use super::notify::{self, Notify};
-use super::prepared::{Prepared, prepare};
+use super::prepared::{Entry, Prepared, prepare};
 use super::{announce, life, system_calls};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
@@ -25,7 +25,7 @@ use crate::plan::cgroup::CgroupPlan;
 use crate::plan::cgroup::systemd::Instance;
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::HardenedSpec;
-use crate::seccomp::Asks;
+use crate::seccomp::{Advice, Asks};
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot, check_id};
 
@@ -69,6 +69,9 @@ pub(super) struct Mode {
     pub(super) detach: bool,
     /// What the caller does with the system calls that it asks to be asked about.
     pub(super) purpose: Option<Purpose>,
+    /// Of a sandbox: nothing of a service manager is passed on, and limits that
+    /// are left out are defaults.
+    pub(super) sandbox: bool,
 }
 
 /// A container that waits for `start`, or runs already.
@@ -80,21 +83,39 @@ pub(super) struct Created {
     pub(super) supervisor: Option<Supervisor>,
 }
 
-/// Creates a container; on failure nothing of it is left.
+/// Creates a container from its bundle; on failure nothing of it is left.
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<Created> {
     check_id(&args.id)?;
-    // What the caller left open is neither for hooks nor for helpers.
+    close_on_exec()?;
+    let prepared = prepare(global, Entry::read(&args.bundle)?, &args.id)?;
+    let terminal = prepared.terminal();
+    check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
+    create_in(
+        || Root::open_or_create(&global.root)?.reserve(&args.id),
+        prepared,
+        args,
+        mode,
+    )
+}
+
+/// What the caller left open is neither for hooks nor for helpers.
+pub(super) fn close_on_exec() -> Result<()> {
     crate::sys::fd::close_range_on_exec(3)
-        .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
-    let mut prepared = prepare(global, &args.bundle, &args.id)?;
+        .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))
+}
+
+/// Creates a container in its state directory.
+pub(super) fn create_in(
+    slot: impl FnOnce() -> Result<Slot>,
+    mut prepared: Prepared,
+    args: &CreateArgs,
+    mode: Mode,
+) -> Result<Created> {
     let manager = prepared.manager.take();
     let supervisor = prepared.supervise(mode.purpose)?;
-    let process = prepared.hardened.spec.process().as_ref();
-    let terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
-    check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
-    let (preserved_fds, listen_fds) = preserved(args.preserve_fds, true)?;
-    let slot = Root::open_or_create(&global.root)?.reserve(&args.id)?;
-    let notify = match notify::manager() {
+    let (preserved_fds, listen_fds) = preserved(args.preserve_fds, !mode.sandbox)?;
+    let slot = slot()?;
+    let notify = match notify::manager().filter(|_| !mode.sandbox) {
         Some(_) => Some(notify::make_directory(slot.container().path())?),
         None => None,
     };
@@ -123,6 +144,12 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
         console: None,
         notify: None,
         supervisor,
+        quiet: prepared.choice.quiet,
+        advice: if mode.sandbox {
+            Advice::Sandbox
+        } else {
+            Advice::Bundle
+        },
     }
     .carry_out(&plan, mode.park)
 }
@@ -199,6 +226,10 @@ struct Creation<'a> {
     console: Option<OwnedFd>,
     notify: Option<Notify>,
     supervisor: Option<Supervisor>,
+    /// Nobody asked for the limits that may be left out.
+    quiet: bool,
+    /// In whose words denied calls are reported.
+    advice: Advice,
 }
 
 impl Creation<'_> {
@@ -216,7 +247,8 @@ impl Creation<'_> {
                 // however this process ends (runc#3591).
                 self.slot.container().save(&self.record)?;
                 let made = cgroup::make(cgroup)?;
-                made.left_out.iter().for_each(log::warning);
+                let say = if self.quiet { log::debug } else { log::warning };
+                made.left_out.iter().for_each(say);
                 Some(made)
             }
             None => None,
@@ -240,7 +272,7 @@ impl Creation<'_> {
                 }
                 clean_up(&self.record, cgroup);
                 if let Some(Purpose::Report(denials)) = self.supervisor.map(|one| one.purpose) {
-                    system_calls::tell_denials(&denials, &self.record.filter);
+                    system_calls::tell_denials(&denials, &self.record.filter, self.advice);
                 }
                 Err(error)
             }

@@ -7,7 +7,8 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command, ValueHint};
 
 use super::cli::{Global, print};
-use super::{prepared, root};
+use super::prepared::{self, Entry, Prepared};
+use super::root;
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -34,7 +35,12 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = ExplainArgs::from_matches(matches)?;
     // The name a container has by default, and the place of its cgroup.
     let id = "ID";
-    let prepared = prepared::prepare(global, &args.bundle, id)?;
+    let prepared = prepared::prepare(global, Entry::read(&args.bundle)?, id)?;
+    print(&text(&prepared, id)?)
+}
+
+/// Rules, warnings and plan.
+pub(super) fn text(prepared: &Prepared, id: &str) -> Result<String> {
     let (plan, warnings) = prepared.plan(prepared.options(id))?;
     let mut text = String::from("rules:\n");
     for outcome in &prepared.hardened.outcomes {
@@ -47,7 +53,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     for lost in &prepared.choice.lost {
         text += &format!("warning: {lost}\n");
     }
-    print(&format!("{text}{plan}"))
+    Ok(format!("{text}{plan}"))
 }
 
 /// What was asked of `explain`.

@@ -16,7 +16,7 @@ use crate::plan::cgroup::systemd::{self, Instance};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
 
 /// What is asked for.
-pub(super) struct Wish<'a> {
+pub(super) struct CgroupWish<'a> {
     /// What the bundle says; its path is that of a scope with `systemd`.
     pub(super) request: Request<'a>,
     /// `annotations` of the bundle.
@@ -25,10 +25,21 @@ pub(super) struct Wish<'a> {
     pub(super) systemd: bool,
     /// Going without a cgroup is an error.
     pub(super) must_have: bool,
-    /// `--cgroups=best-effort`.
-    pub(super) best_effort: bool,
+    /// Limits without which there is no container.
+    pub(super) insist: Insist<'a>,
     /// The configuration, for messages.
     pub(super) file: &'a Path,
+}
+
+/// Which limits must be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Insist<'a> {
+    /// All of the bundle.
+    OnAll,
+    /// None: `--cgroups=best-effort`.
+    OnNothing,
+    /// For a sandbox, those of these controllers; the others are its defaults.
+    On(&'a [&'static str]),
 }
 
 /// What it came to.
@@ -41,7 +52,7 @@ pub(super) struct Place {
     pub(super) choice: Choice,
 }
 
-impl Wish<'_> {
+impl CgroupWish<'_> {
     /// Decides; touches nothing.
     ///
     /// # Errors
@@ -61,10 +72,10 @@ impl Wish<'_> {
         };
         let plan = cgroup::plan(&request, &cgroups).map_err(|problems| self.refused(problems))?;
         plan.notes.iter().for_each(log::warning);
-        let plan = if self.best_effort {
-            plan.waived()
-        } else {
-            plan
+        let plan = match self.insist {
+            Insist::OnAll => plan,
+            Insist::OnNothing => plan.waived(&[]),
+            Insist::On(controllers) => plan.waived(controllers),
         };
         if let (Some(mut manager), true) = (manager, cgroups.mount.is_some()) {
             let plan = self.in_scope(plan, path, &mut manager, facts)?;
@@ -130,10 +141,7 @@ impl Wish<'_> {
     fn settle(&self, plan: CgroupPlan, access: &Access, no_scope: Option<Error>) -> Result<Place> {
         let filtered = plan.devices.is_some();
         let settled = plan.clone().settle(access, self.must_have);
-        let settled = match (settled, &no_scope) {
-            (Err(error), Some(no_scope)) => return Err(neither(error, no_scope)),
-            (settled, _) => settled?,
-        };
+        let settled = settled.map_err(|error| self.explained(error, no_scope.as_ref()))?;
         let mut choice = Choice::default();
         let plan = match settled {
             Ok(plan) => {
@@ -141,7 +149,7 @@ impl Wish<'_> {
                     true => "where linux.cgroupsPath says, which can be written".into(),
                     false => "beside capsid's own, which can be written".into(),
                 };
-                if self.best_effort {
+                if self.insist != Insist::OnAll {
                     choice.lose_processes(&plan);
                 }
                 Some(plan)
@@ -158,7 +166,7 @@ impl Wish<'_> {
                     log::debug(&reason);
                 }
                 choice.reason = reason;
-                if self.best_effort {
+                if self.insist != Insist::OnAll {
                     choice.lose_all(&plan);
                 }
                 None
@@ -170,6 +178,46 @@ impl Wish<'_> {
             choice,
         })
     }
+
+    /// Why there is no cgroup, and the way out for whoever asked; `no_scope` is
+    /// why the user's systemd makes none.
+    fn explained(&self, error: Error, no_scope: Option<&Error>) -> Error {
+        let Error::Missing {
+            doing,
+            missing,
+            repair,
+        } = error
+        else {
+            return error;
+        };
+        let missing = match no_scope {
+            Some(Error::Missing {
+                doing: asking,
+                missing: silent,
+                ..
+            }) => format!("{missing}; and cannot {asking}: {silent}"),
+            _ => missing,
+        };
+        let have = "have a systemd of the user, which then makes it (apt install dbus-user-session; \
+                    loginctl enable-linger USER; log in anew), or run capsid in a cgroup delegated \
+                    to the user (Delegate=yes)";
+        let repair = match (self.insist, no_scope) {
+            (Insist::On(_), _) => format!(
+                "{have}, or leave the option out, or go on without the limit: \
+                 capsid --cgroups=best-effort sandbox ..."
+            ),
+            (_, Some(_)) => format!(
+                "{have}, or remove the limits from linux.resources, or go on without them: \
+                 capsid --cgroups=best-effort"
+            ),
+            (_, None) => repair,
+        };
+        Error::Missing {
+            doing,
+            missing,
+            repair,
+        }
+    }
 }
 
 fn placed(plan: CgroupPlan, manager: Manager, reason: String) -> Place {
@@ -180,30 +228,6 @@ fn placed(plan: CgroupPlan, manager: Manager, reason: String) -> Place {
             reason,
             ..Choice::default()
         },
-    }
-}
-
-/// Neither a cgroup that may be written nor a systemd that makes one.
-fn neither(error: Error, no_scope: &Error) -> Error {
-    let (
-        Error::Missing { doing, missing, .. },
-        Error::Missing {
-            doing: asking,
-            missing: silent,
-            ..
-        },
-    ) = (&error, no_scope)
-    else {
-        return error;
-    };
-    Error::Missing {
-        doing: doing.clone(),
-        missing: format!("{missing}; and cannot {asking}: {silent}"),
-        repair: "have a systemd of the user, which then makes it (apt install dbus-user-session; \
-                 loginctl enable-linger USER; log in anew), or run capsid in a cgroup delegated to \
-                 the user (Delegate=yes), or remove the limits from linux.resources, or go on \
-                 without them: capsid --cgroups=best-effort"
-            .into(),
     }
 }
 

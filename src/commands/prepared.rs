@@ -6,7 +6,8 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
-use super::place::{Place, Wish};
+use super::hardening::Wish;
+use super::place::{CgroupWish, Insist, Place};
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
@@ -16,10 +17,41 @@ use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{CgroupPlan, Request};
-use crate::policy::{self, HardenedSpec};
-use crate::seccomp::Asks;
-use crate::spec::bundle;
+use crate::policy::{self, Enforcement, HardenedSpec, Level, Rule};
+use crate::seccomp::{Asks, Builtin, Profile};
+use crate::spec::bundle::{self, Bundle};
 use crate::spec::validate::{self, Caller};
+
+/// A configuration on its way in, and what is special about it.
+pub(super) struct Entry {
+    /// The configuration, and the directory that relative paths in it begin at.
+    pub(super) bundle: Bundle,
+    /// What only a sandbox has: it comes from options and from no file.
+    pub(super) sandbox: Option<Sandboxed>,
+}
+
+/// What a sandbox has besides its configuration.
+pub(super) struct Sandboxed {
+    /// The root file system, which is there or will be.
+    pub(super) rootfs: PathBuf,
+    /// The filter, where the configuration has no profile.
+    pub(super) profile: Builtin,
+    /// The level and the rules that its options name.
+    pub(super) hardening: Wish,
+    /// Controllers whose limits somebody asked for; the other limits are defaults.
+    pub(super) asked: Vec<&'static str>,
+}
+
+impl Entry {
+    /// A bundle from its directory.
+    pub(super) fn read(bundle: &Path) -> Result<Self> {
+        let bundle = bundle::read(bundle)?;
+        Ok(Self {
+            bundle,
+            sandbox: None,
+        })
+    }
+}
 
 /// A bundle, checked and hardened, with what the machine can give.
 pub(super) struct Prepared {
@@ -32,6 +64,8 @@ pub(super) struct Prepared {
     pub(super) manager: Option<Manager>,
     pub(super) rootfs: PathBuf,
     pub(super) parent_mount: Option<PathBuf>,
+    /// Of a sandbox, and of no bundle.
+    pub(super) sandbox: bool,
 }
 
 impl Prepared {
@@ -48,8 +82,15 @@ impl Prepared {
             listen_fds: 0,
             notify: None,
             asks: Asks::Nobody,
+            plain_sources: self.sandbox,
             cgroup: self.cgroup.clone(),
         }
+    }
+
+    /// Whether the program gets a terminal.
+    pub(super) fn terminal(&self) -> bool {
+        let process = self.hardened.spec.process().as_ref();
+        process.is_some_and(|process| process.terminal().unwrap_or(false))
     }
 
     /// A supervisor for a purpose.
@@ -76,10 +117,14 @@ impl Prepared {
     }
 }
 
-/// Reads and judges a bundle; touches nothing.
-pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
+/// Judges a configuration; touches nothing.
+pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
-    let bundle = bundle::read(bundle)?;
+    let Entry { bundle, sandbox } = entry;
+    let hardening = match &sandbox {
+        Some(sandbox) => sandbox.hardening.settle(Level::Strict)?,
+        None => global.hardening.settle(Level::Baseline)?,
+    };
     let file = bundle.file();
     let valid = validate::validate(
         bundle,
@@ -87,7 +132,7 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
             privileged: facts.privileged,
         },
     )?;
-    let mut hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
+    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problem| Error::Spec {
         file: file.clone(),
         problems: vec![problem],
     })?;
@@ -96,13 +141,44 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         .outcomes
         .iter()
         .for_each(|outcome| log::debug(format!("rule {outcome}")));
-    let rootfs = root_directory(&hardened, &file)?;
-    let place = wish(global, &hardened.spec, id, &file, &facts).find(&facts)?;
+    let rootfs = match &sandbox {
+        Some(sandbox) => {
+            use_profile(&mut hardened, sandbox.profile);
+            sandbox.rootfs.clone()
+        }
+        None => root_directory(&hardened, &file)?,
+    };
+    let asked = sandbox.as_ref().map(|sandbox| sandbox.asked.as_slice());
+    let linux = hardened.spec.linux().as_ref();
+    let annotations = hardened.spec.annotations().iter().flatten();
+    let wish = CgroupWish {
+        request: Request {
+            id,
+            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            resources: linux.and_then(|linux| linux.resources().as_ref()),
+            devices: linux
+                .and_then(|linux| linux.devices().as_deref())
+                .unwrap_or_default(),
+            device_filter: facts.is_real_root(),
+        },
+        annotations: annotations
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect(),
+        systemd: global.systemd_cgroup,
+        must_have: must_have_cgroup(global, &facts) && sandbox.is_none(),
+        insist: match (global.best_effort, asked) {
+            (true, _) => Insist::OnNothing,
+            (false, Some(asked)) => Insist::On(asked),
+            (false, None) => Insist::OnAll,
+        },
+        file: &file,
+    };
     let Place {
         plan: cgroup,
         manager,
         mut choice,
-    } = place;
+    } = wish.find(&facts)?;
+    choice.quiet = sandbox.is_some() && !global.best_effort;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
     Ok(Prepared {
@@ -113,7 +189,16 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         manager,
         rootfs,
         parent_mount,
+        sandbox: sandbox.is_some(),
     })
+}
+
+/// Whether going on without a cgroup is an error: `--rootless` decides nothing
+/// else. As root of a child user namespace engines of ordinary users call.
+fn must_have_cgroup(global: &Global, facts: &Facts) -> bool {
+    let real_root = facts.is_real_root();
+    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
+    must_have && !global.best_effort
 }
 
 /// The root file system's directory, absolute. A symbolic link is refused: it
@@ -158,36 +243,14 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
-/// What the bundle and the command line say of the cgroup.
-fn wish<'a>(
-    global: &Global,
-    spec: &'a Spec,
-    id: &'a str,
-    file: &'a Path,
-    facts: &Facts,
-) -> Wish<'a> {
-    let linux = spec.linux().as_ref();
-    let real_root = facts.is_real_root();
-    // Whether to go on without a cgroup: `--rootless` decides nothing else. As
-    // root of a child user namespace engines of ordinary users call.
-    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
-    let annotations = spec.annotations().iter().flatten();
-    Wish {
-        request: Request {
-            id,
-            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
-            resources: linux.and_then(|linux| linux.resources().as_ref()),
-            devices: linux
-                .and_then(|linux| linux.devices().as_deref())
-                .unwrap_or_default(),
-            device_filter: real_root,
-        },
-        annotations: annotations
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect(),
-        systemd: global.systemd_cgroup,
-        must_have: must_have && !global.best_effort,
-        best_effort: global.best_effort,
-        file,
+/// The profile of a sandbox, unless it brings one.
+fn use_profile(hardened: &mut HardenedSpec, profile: Builtin) {
+    let Profile::Builtin(own) = &mut hardened.filter.profile else {
+        return;
+    };
+    *own = profile;
+    let mut outcomes = hardened.outcomes.iter_mut();
+    if let Some(outcome) = outcomes.find(|outcome| outcome.rule == Rule::SeccompDefault) {
+        outcome.enforcement = Enforcement::Enforced(format!("the {profile} profile"));
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     }
     let signals = Signals::hold()?;
     let mut created = start_at_once(global, &args)?;
-    let ended = follow(&signals, &mut created);
+    let ended = follow(&signals, &mut created, Vec::new());
     if !args.keep {
         let id = &args.create.id;
         life::delete::delete(&global.root, id, true, &creation::run_poststop)?;
@@ -76,15 +76,21 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     Ok(ended.status())
 }
 
-/// Waits for the program's end and does meanwhile what it needs.
-fn follow(signals: &Signals, created: &mut Created) -> Result<Ended> {
+/// Waits for the program's end and does meanwhile what it needs, and what the
+/// caller watches for.
+pub(super) fn follow(
+    signals: &Signals,
+    created: &mut Created,
+    others: Vec<Watch<'_>>,
+) -> Result<Ended> {
     let launched = &created.launched;
     let (pid, pidfd) = (launched.pid, launched.pidfd.as_fd());
     let listener = match &mut created.supervisor {
         Some(supervisor) => supervisor.begin()?,
         None => None,
     };
-    let mut watches = Vec::new();
+    let mut watches: Vec<Watch<'_>> = Vec::new();
+    watches.extend(others);
     watches.extend(created.notify.as_ref().map(|notify| Watch {
         fd: notify.socket(),
         act: Box::new(|| notify.pass_on(pid)),
@@ -108,6 +114,7 @@ fn start_at_once(global: &Global, args: &RunArgs) -> Result<Created> {
         park: false,
         detach: args.detach,
         purpose: args.purpose(),
+        sandbox: false,
     };
     let created = creation::create(global, &args.create, mode)?;
     if let Err(error) = creation::run_poststart(&created.record) {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::execute::foreground::Ended;
 use crate::execute::supervisor::Purpose;
 use crate::log;
-use crate::seccomp::{Denials, Filter, Recording};
+use crate::seccomp::{Advice, Denials, Filter, Recording};
 
 /// How a program ends that a filter kills.
 pub(super) const KILLED: Ended = Ended::Signal(31);
@@ -43,7 +43,7 @@ pub(super) fn tell(created: &Created, ended: Ended, record_profile: Option<&Path
             } else if denials.is_empty() {
                 log::tell("the seccomp filter denied nothing");
             }
-            tell_denials(denials, filter);
+            tell_denials(denials, filter, Advice::Bundle);
             Ok(())
         }
     }
@@ -51,8 +51,8 @@ pub(super) fn tell(created: &Created, ended: Ended, record_profile: Option<&Path
 
 /// One line for each call that was denied, also of a program that could not even
 /// be executed.
-pub(super) fn tell_denials(denials: &Denials, filter: &Filter) {
-    for line in denials.lines(filter) {
+pub(super) fn tell_denials(denials: &Denials, filter: &Filter, advice: Advice) {
+    for line in denials.lines(filter, advice) {
         log::tell(format!("denied: {line}"));
     }
 }

@@ -17,6 +17,7 @@ pub mod program;
 pub mod protect;
 pub mod protocol;
 pub mod root;
+pub mod skeleton;
 pub mod start_socket;
 pub mod supervisor;
 pub mod systemd;

@@ -21,7 +21,7 @@ use super::hand_over::Delivery;
 use super::handles::{self, Handles};
 use super::protocol::{self, ToParent};
 use super::supervisor::Supervisor;
-use super::{child, hooks, idmaps, protect};
+use super::{child, hooks, idmaps, protect, root};
 
 /// What a launch needs besides the plan.
 #[derive(Debug, Default)]
@@ -188,7 +188,7 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<OwnedFd>> {
 
 fn open_source(procfs: &OwnedFd, source: &crate::plan::BindSource) -> Result<OwnedFd> {
     let path = source.path.to_string_lossy();
-    let tree = mount::clone_tree(At::Cwd, &source.path, source.recursive)
+    let tree = root::source_tree(source)
         .map_err(|failure| Error::system("open the bind source", &path, failure))?;
     // Opened in the host's own mount namespace, it would stay a peer of the
     // host's mount: what is mounted inside would appear on the host.

@@ -4,9 +4,9 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Check, Failure};
-use crate::plan::RootStep;
 use crate::plan::mounts::{MountStep, What};
 use crate::plan::steps::DeviceStep;
+use crate::plan::{BindSource, RootStep};
 use crate::sys::directory;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
@@ -74,10 +74,18 @@ fn root_of<'w>(walk: &'w Walk<'_>) -> Result<BorrowedFd<'w>> {
 }
 
 fn open_source(walk: &mut Walk<'_>, index: usize) -> Result<()> {
-    let source = &walk.plan.sources[index];
-    let tree = mount::clone_tree(At::Cwd, &source.path, source.recursive)?;
+    let tree = source_tree(&walk.plan.sources[index])?;
     walk.handles.sources[index] = Some(tree);
     Ok(())
+}
+
+/// A detached copy of what is to be bound.
+pub fn source_tree(source: &BindSource) -> Result<OwnedFd> {
+    if !source.plain {
+        return mount::clone_tree(At::Cwd, &source.path, source.recursive);
+    }
+    let found = fd::open(At::Cwd, &source.path, libc::O_PATH, Resolve::NO_LINKS)?;
+    mount::clone_tree_of(found.as_fd(), source.recursive)
 }
 
 fn attach_root(walk: &mut Walk<'_>, path: &CStr) -> Result<()> {
@@ -93,6 +101,10 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
     let root = root_of(walk)?;
     let (tree, make) = match &step.what {
         What::FileSystem { kind, options } => {
+            if step.layers_inside() {
+                // They are then found from the container's own root.
+                fd::change_directory(root)?;
+            }
             (make_file_system(kind, options, step)?, Make::Directory)
         }
         What::Bind(index) => {

@@ -43,6 +43,8 @@ pub struct Options {
     pub notify: Option<PathBuf>,
     /// Whom the seccomp filter asks.
     pub asks: Asks,
+    /// Bind sources are paths without any link.
+    pub plain_sources: bool,
     /// The cgroup, planned from `linux.cgroupsPath` and `linux.resources`.
     pub cgroup: Option<CgroupPlan>,
 }
@@ -172,6 +174,7 @@ impl Create<'_> {
                 namespaces: &self.namespaces,
                 ids: self.ids.as_ref(),
                 privileged: self.facts.privileged,
+                plain_sources: self.options.plain_sources,
                 label: linux.and_then(|linux| linux.mount_label().as_deref()),
                 cgroup: self
                     .options

@@ -74,6 +74,9 @@ pub struct BindSource {
     pub opener: Opener,
     /// The id mapping of the mount, if it is an idmapped one.
     pub idmap: Option<Idmap>,
+    /// The path must lead there without any link: it was found before, and who
+    /// puts a link in its place later must not choose what is shown.
+    pub plain: bool,
 }
 
 /// Who opens a bind source.

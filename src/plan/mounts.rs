@@ -68,6 +68,21 @@ impl MountStep {
         late.then(|| self.target.clone())
     }
 
+    /// Whether it is an overlay whose layers are named relative to the
+    /// container's root, where earlier mounts have put them. Only a sandbox says
+    /// so, in whose root no image can have put a link.
+    pub fn layers_inside(&self) -> bool {
+        let What::FileSystem { kind, options } = &self.what else {
+            return false;
+        };
+        let layers: [&CStr; 3] = [c"lowerdir", c"upperdir", c"workdir"];
+        let relative = |(key, value): &(CString, Option<CString>)| {
+            let value = value.as_ref().map_or(&b"/"[..], |value| value.to_bytes());
+            layers.contains(&key.as_c_str()) && !value.starts_with(b"/")
+        };
+        kind.as_c_str() == c"overlay" && options.iter().any(relative)
+    }
+
     /// The step in one line.
     pub(super) fn describe(&self, sources: &[BindSource]) -> String {
         let mut line = match &self.what {
@@ -96,7 +111,11 @@ impl MountStep {
                 } else {
                     "bind"
                 };
-                format!("{kind} {path} on {}{idmap}", Text(&self.target))
+                let plain = match source.is_some_and(|s| s.plain) {
+                    true => " (not through any link)",
+                    false => "",
+                };
+                format!("{kind} {path}{plain} on {}{idmap}", Text(&self.target))
             }
         };
         for (prefix, set, clear) in [
@@ -224,6 +243,8 @@ pub struct Setting<'a> {
     /// The container's cgroup on the host's cgroup2 mount, to show where no
     /// cgroup namespace can be had.
     pub cgroup: Option<&'a std::path::Path>,
+    /// Bind sources are paths without any link.
+    pub plain_sources: bool,
 }
 
 /// Plans one entry of `mounts`; a bind source is added to `sources`.
@@ -273,6 +294,7 @@ pub fn plan(
             recursive: true,
             opener: opener(setting),
             idmap: None,
+            plain: false,
         });
     } else {
         step.what = file_system(mount, kind, &at, &options, setting)?;
@@ -360,6 +382,7 @@ fn bind_source(
         recursive: options.recursive_bind,
         opener,
         idmap,
+        plain: setting.plain_sources,
     })
 }
 

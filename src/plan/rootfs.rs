@@ -131,6 +131,7 @@ fn notify_mount(path: &Path, sources: &mut Vec<BindSource>) -> Option<MountStep>
         recursive: false,
         opener: Opener::Child,
         idmap: None,
+        plain: false,
     });
     let attributes = libc::MOUNT_ATTR_RDONLY
         | libc::MOUNT_ATTR_NOSUID

@@ -18,16 +18,20 @@ use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::spec::validate::ValidSpec;
 
-use relax::Relaxations;
-
-mod relax;
+mod hardening;
+mod level;
+mod rule;
 mod seccomp;
 
-pub use relax::ANNOTATION;
+pub use hardening::{ANNOTATION, By, Hardening};
+pub use level::Level;
+pub use rule::Rule;
 
 /// A configuration that the rules have been applied to.
 #[derive(Debug)]
 pub struct HardenedSpec {
+    /// How much was insisted on.
+    pub level: Level,
     /// The bundle, absolute.
     pub bundle: PathBuf,
     /// The configuration, without `linux.seccomp`.
@@ -43,8 +47,8 @@ pub struct HardenedSpec {
 /// What a rule came to for this container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The rule's id, as in docs/hardening.md.
-    pub rule: &'static str,
+    /// Which one.
+    pub rule: Rule,
     /// In force, or not and why.
     pub enforcement: Enforcement,
 }
@@ -54,8 +58,10 @@ pub struct Outcome {
 pub enum Enforcement {
     /// In force; what was done for it.
     Enforced(String),
-    /// The bundle itself asks for less, in so many words.
+    /// Given up; by whom.
     Relaxed(String),
+    /// Wanted, and not to be had here; why.
+    Unsupported(String),
 }
 
 impl fmt::Display for Outcome {
@@ -63,6 +69,7 @@ impl fmt::Display for Outcome {
         match &self.enforcement {
             Enforcement::Enforced(how) => write!(f, "{}: enforced ({how})", self.rule),
             Enforcement::Relaxed(by) => write!(f, "{}: relaxed by {by}", self.rule),
+            Enforcement::Unsupported(why) => write!(f, "{}: unsupported: {why}", self.rule),
         }
     }
 }
@@ -78,9 +85,13 @@ impl Outcome {
 /// # Errors
 ///
 /// An annotation that relaxes what is no rule, or cannot be relaxed.
-pub fn apply(valid: ValidSpec, facts: &Facts) -> Result<HardenedSpec, Problem> {
+pub fn apply(
+    valid: ValidSpec,
+    facts: &Facts,
+    mut hardening: Hardening,
+) -> Result<HardenedSpec, Problem> {
     let (bundle, mut spec, warnings) = valid.into_parts();
-    let relaxations = Relaxations::of(&spec)?;
+    hardening.relax_annotated(&spec)?;
     let mut outcomes = Vec::new();
     outcomes.extend(user_namespace(&mut spec, facts));
     outcomes.extend(cgroup_namespace(&mut spec));
@@ -90,9 +101,10 @@ pub fn apply(valid: ValidSpec, facts: &Facts) -> Result<HardenedSpec, Problem> {
         outcomes.push(core_dumps(process));
     }
     outcomes.push(no_new_privileges(&spec));
-    let (filter, about) = seccomp::filter(&mut spec, &relaxations);
+    let (filter, about) = seccomp::filter(&mut spec, &hardening);
     outcomes.extend(about);
     Ok(HardenedSpec {
+        level: hardening.level,
         bundle,
         spec,
         filter,
@@ -101,14 +113,14 @@ pub fn apply(valid: ValidSpec, facts: &Facts) -> Result<HardenedSpec, Problem> {
     })
 }
 
-fn enforced(rule: &'static str, how: impl Into<String>) -> Outcome {
+fn enforced(rule: Rule, how: impl Into<String>) -> Outcome {
     Outcome {
         rule,
         enforcement: Enforcement::Enforced(how.into()),
     }
 }
 
-fn relaxed(rule: &'static str, by: impl Into<String>) -> Outcome {
+fn relaxed(rule: Rule, by: impl Into<String>) -> Outcome {
     Outcome {
         rule,
         enforcement: Enforcement::Relaxed(by.into()),
@@ -123,7 +135,7 @@ fn user_namespace(spec: &mut Spec, facts: &Facts) -> Option<Outcome> {
     let whole = namespaces.joins(Kind::User) || (namespaces.makes(Kind::User) && mapped);
     if whole || facts.privileged {
         let has = namespaces.has(Kind::User);
-        return has.then(|| enforced("userns", "the bundle has one"));
+        return has.then(|| enforced(Rule::Userns, "the bundle has one"));
     }
     let ((users, groups), how) = match facts.subordinate.missing() {
         None => (
@@ -142,7 +154,7 @@ fn user_namespace(spec: &mut Spec, facts: &Facts) -> Option<Outcome> {
     }
     linux.set_uid_mappings(Some(mappings(&users)));
     linux.set_gid_mappings(Some(mappings(&groups)));
-    Some(enforced("userns", how))
+    Some(enforced(Rule::Userns, how))
 }
 
 /// The caller's own ids as those of the process: one is all it may map.
@@ -209,17 +221,17 @@ fn mappings(ranges: &[IdRange]) -> Vec<LinuxIdMapping> {
 fn cgroup_namespace(spec: &mut Spec) -> Option<Outcome> {
     let namespaces = Namespaces::of(spec);
     if namespaces.has(Kind::Cgroup) {
-        return Some(enforced("cgroupns", "the bundle has one"));
+        return Some(enforced(Rule::Cgroupns, "the bundle has one"));
     }
     if !namespaces.has(Kind::User) {
-        return Some(relaxed("cgroupns", "the bundle, which lists none"));
+        return Some(relaxed(Rule::Cgroupns, "the bundle, which lists none"));
     }
     let linux = spec.linux_mut().get_or_insert_with(Default::default);
     add_namespace(
         linux.namespaces_mut().get_or_insert_with(Vec::new),
         LinuxNamespaceType::Cgroup,
     );
-    Some(enforced("cgroupns", "added"))
+    Some(enforced(Rule::Cgroupns, "added"))
 }
 
 fn capabilities(spec: &Spec) -> Outcome {
@@ -228,7 +240,7 @@ fn capabilities(spec: &Spec) -> Outcome {
         .as_ref()
         .and_then(|process| process.capabilities().as_ref());
     enforced(
-        "capabilities",
+        Rule::Capabilities,
         if listed.is_some() {
             "exactly those the bundle lists"
         } else {
@@ -239,7 +251,7 @@ fn capabilities(spec: &Spec) -> Outcome {
 
 /// Paths of procfs and sysfs that tell too much, or change the host, when the
 /// bundle does not say which to hide.
-const MASKED_PATHS: [&str; 12] = [
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -255,7 +267,7 @@ const MASKED_PATHS: [&str; 12] = [
 ];
 
 /// Paths of procfs that change the host when they are written.
-const READONLY_PATHS: [&str; 5] = [
+pub const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",
@@ -288,9 +300,13 @@ fn hidden_paths(spec: &mut Spec) -> [Outcome; 2] {
         (true, true) => relaxed(rule, "the bundle, which grants CAP_SYS_ADMIN"),
     };
     let outcomes = [
-        judge("masked-paths", linux.masked_paths().is_none(), privileged),
         judge(
-            "readonly-paths",
+            Rule::MaskedPaths,
+            linux.masked_paths().is_none(),
+            privileged,
+        ),
+        judge(
+            Rule::ReadonlyPaths,
             linux.readonly_paths().is_none(),
             privileged,
         ),
@@ -312,7 +328,7 @@ pub fn core_dumps(process: &mut Process) -> Outcome {
         .iter()
         .any(|limit| limit.typ() == PosixRlimitType::RlimitCore)
     {
-        return relaxed("core-dumps", "RLIMIT_CORE in the bundle");
+        return relaxed(Rule::CoreDumps, "RLIMIT_CORE in the bundle");
     }
     let none = PosixRlimitBuilder::default()
         .typ(PosixRlimitType::RlimitCore)
@@ -321,13 +337,13 @@ pub fn core_dumps(process: &mut Process) -> Outcome {
     // Every field is set, so there is nothing the builder could miss.
     limits.extend(none.build().ok());
     process.set_rlimits(Some(limits));
-    enforced("core-dumps", "RLIMIT_CORE 0")
+    enforced(Rule::CoreDumps, "RLIMIT_CORE 0")
 }
 
 fn no_new_privileges(spec: &Spec) -> Outcome {
     match spec.process().as_ref().and_then(Process::no_new_privileges) {
-        Some(false) => relaxed("no-new-privs", "noNewPrivileges: false in the bundle"),
-        _ => enforced("no-new-privs", "set"),
+        Some(false) => relaxed(Rule::NoNewPrivs, "noNewPrivileges: false in the bundle"),
+        _ => enforced(Rule::NoNewPrivs, "set"),
     }
 }
 

@@ -39,4 +39,4 @@ pub use encode::Instruction;
 pub use filter::{Filter, Profile};
 pub use judge::{Call, Decider, Judge, Judgement};
 pub use record::Recording;
-pub use report::Denials;
+pub use report::{Advice, Denials};

@@ -3,14 +3,24 @@
 
 use serde_json::json;
 
+use super::builtin::Builtin;
 use super::filter::{Filter, Origins, Profile};
-use super::judge::{Call, Decider, Judgement};
+use super::judge::{Call, Decider, Judge, Judgement};
 use super::words;
 use crate::error;
 
 /// So many different denials are remembered: a program that varies arguments
 /// without end must not fill the runtime's memory.
 const MOST: usize = 256;
+
+/// In whose words a report says what would allow a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Fields and annotations of a bundle.
+    Bundle,
+    /// Options of `capsid sandbox`.
+    Sandbox,
+}
 
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +70,26 @@ impl Denials {
     }
 
     /// One line for each different call.
-    pub fn lines(&self, filter: &Filter) -> Vec<String> {
+    pub fn lines(&self, filter: &Filter, advice: Advice) -> Vec<String> {
+        if self.seen.is_empty() {
+            return Vec::new();
+        }
         let origins = filter.origins();
+        // For the question whether the weaker profile would do.
+        let default = Filter {
+            profile: Profile::Builtin(Builtin::Default),
+            floor: false,
+            granted: filter.granted.clone(),
+        };
+        let default = default.judge().ok();
+        let remedy = |one: &Denial| match advice {
+            Advice::Bundle => one.remedy(filter),
+            Advice::Sandbox => one.option(filter, default.as_ref()),
+        };
         let seen = self.seen.iter();
-        let mut lines: Vec<String> = seen.map(|one| one.line(filter, &origins)).collect();
+        let mut lines: Vec<String> = seen
+            .map(|one| one.line(filter, &origins, &remedy(one)))
+            .collect();
         if self.forgotten > 0 {
             lines.push(format!("and {} more calls of other kinds", self.forgotten));
         }
@@ -72,7 +98,7 @@ impl Denials {
 }
 
 impl Denial {
-    fn line(&self, filter: &Filter, origins: &Origins) -> String {
+    fn line(&self, filter: &Filter, origins: &Origins, remedy: &str) -> String {
         let times = match self.count {
             1 => "once".to_owned(),
             count => format!("{count} times"),
@@ -82,11 +108,10 @@ impl Denial {
             None => "it was killed".to_owned(),
         };
         format!(
-            "{} by {}, {times}: {fate}: {}; {}",
+            "{} by {}, {times}: {fate}: {}; {remedy}",
             self.words(),
             self.program.escape_debug(),
             self.reason(filter, origins),
-            self.remedy(filter)
         )
     }
 
@@ -164,6 +189,35 @@ impl Denial {
         format!("to allow it: {}", needed.join(" and "))
     }
 
+    /// The option of `capsid sandbox` that would allow it.
+    fn option(&self, filter: &Filter, default: Option<&Judge>) -> String {
+        let by_default =
+            default.is_some_and(|default| default.judge(&self.call).ret == libc::SECCOMP_RET_ALLOW);
+        let mut needed = Vec::new();
+        match (self.judgement.by, &filter.profile) {
+            (Decider::Floor(_), Profile::Bundle(_) | Profile::None) => {}
+            (Decider::Architecture, _) => {
+                needed.push("--seccomp FILE whose profile lists this architecture".to_owned())
+            }
+            _ if self.call.name().is_none() => return "no profile can name it".to_owned(),
+            (_, Profile::Bundle(_) | Profile::None) => {
+                needed.push(format!("{} in the file of --seccomp", self.rule()));
+            }
+            (_, Profile::Builtin(Builtin::Strict)) if by_default => {
+                needed.push("--seccomp default".to_owned());
+            }
+            (_, Profile::Builtin(own)) => needed.push(format!(
+                "--seccomp FILE, made from `capsid seccomp print {own}` and {}",
+                self.rule()
+            )),
+        }
+        let floor = matches!(self.judgement.by, Decider::Floor(_));
+        if floor || self.judgement.below || self.judgement.by == Decider::Architecture {
+            needed.push("--relax seccomp-floor".to_owned());
+        }
+        format!("to allow it: {}", needed.join(" and "))
+    }
+
     /// The rule of a profile that would allow the call.
     fn rule(&self) -> String {
         let name = self.call.name().unwrap_or("?");
@@ -205,7 +259,7 @@ mod tests {
         for call in calls {
             denials.add(*call, judge.judge(call), "prog".into());
         }
-        denials.lines(filter)
+        denials.lines(filter, Advice::Bundle)
     }
 
     #[test]
@@ -249,6 +303,42 @@ mod tests {
         assert!(found[4].contains("system call 99999"), "{}", found[4]);
         assert!(found[4].ends_with("newer than the bundle's profile; no profile can name it"));
         assert_eq!(found.len(), 5);
+    }
+
+    #[test]
+    fn a_sandbox_is_told_of_its_options() {
+        let filter = Filter {
+            profile: Profile::Builtin(Builtin::Strict),
+            floor: true,
+            granted: Vec::new(),
+        };
+        let judge = filter.judge().unwrap();
+        let mut denials = Denials::default();
+        let calls = [
+            call("setns", [0; 6]),
+            call("socket", [38, 5, 0, 0, 0, 0]),
+            call("mq_open", [0; 6]),
+        ];
+        for call in calls {
+            denials.add(call, judge.judge(&call), "prog".into());
+        }
+        let found = denials.lines(&filter, Advice::Sandbox);
+        assert!(
+            found[0].contains("--seccomp FILE, made from"),
+            "{}",
+            found[0]
+        );
+        assert!(
+            found[0].ends_with(" and --relax seccomp-floor"),
+            "{}",
+            found[0]
+        );
+        assert!(found[1].contains("--relax seccomp-floor"), "{}", found[1]);
+        assert!(
+            found[2].ends_with("to allow it: --seccomp default"),
+            "{}",
+            found[2]
+        );
     }
 
     #[test]

@@ -42,6 +42,8 @@ impl Resolve {
         Self(libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS);
     /// Anywhere, as the host's own paths are.
     pub const ANY: Self = Self(0);
+    /// Anywhere, but through no symbolic link (ELOOP).
+    pub const NO_LINKS: Self = Self(libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS);
     /// Anywhere, but not through `/proc/PID/fd` and the like (CVE-2024-21626).
     pub const NO_MAGICLINKS: Self = Self(libc::RESOLVE_NO_MAGICLINKS);
 }

@@ -92,6 +92,12 @@ fn not_running(id: &str) -> Error {
     Error::Usage(format!("container with id {id} is not running"))
 }
 
+/// Whether the kernel has killed a process of a container for lack of memory.
+pub(crate) fn out_of_memory(record: &Record) -> bool {
+    let cgroup = Cgroup::of(record).ok().flatten();
+    cgroup.is_some_and(|cgroup| kills(&cgroup).is_ok_and(|kills| kills > 0))
+}
+
 /// How many processes the kernel has killed in the cgroup for lack of memory.
 fn kills(cgroup: &Cgroup) -> Result<u64> {
     let events = cgroup.content("memory.events")?.unwrap_or_default();

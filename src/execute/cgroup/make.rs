@@ -305,6 +305,6 @@ pub(super) fn lacking(plan: &CgroupPlan, mount: &OwnedFd, below: &Path, controll
     Error::Missing {
         doing: format!("set {} of {}", asking.join(", "), plan.path.display()),
         missing: format!("invalid configuration: {missing}"),
-        repair,
+        repair: format!("{repair}; or go on without it: capsid --cgroups=best-effort"),
     }
 }

@@ -3,14 +3,18 @@
 use super::CgroupPlan;
 
 impl CgroupPlan {
-    /// The same plan, without insisting on any limit.
+    /// The same plan, without insisting on any limit but those of some controllers.
     ///
     /// A value that the kernel refuses stays an error: it is a mistake, and no
     /// lack of the machine.
     #[must_use]
-    pub fn waived(mut self) -> Self {
+    pub fn waived(mut self, but: &[&str]) -> Self {
         for limit in &mut self.limits {
-            limit.required = false;
+            let kept = limit
+                .controller
+                .as_deref()
+                .is_some_and(|one| but.contains(&one));
+            limit.required &= kept;
         }
         self
     }

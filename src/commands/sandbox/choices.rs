@@ -1,0 +1,189 @@
+//! The options, as they were written.
+
+use clap::{Arg, ArgMatches};
+
+use crate::commands::hardening;
+use crate::commands::options::{all, given, is_on, switch, text, texts};
+use crate::error::{Error, Result};
+
+/// What was written, on the command line or in a profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Choices {
+    pub(super) ro: Vec<String>,
+    pub(super) rw: Vec<String>,
+    pub(super) cwd: bool,
+    pub(super) chdir: Option<String>,
+    pub(super) overlay: Vec<String>,
+    pub(super) overlay_upper: Option<String>,
+    pub(super) rootfs: Option<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) record_profile: Option<String>,
+    pub(super) json_status: Option<String>,
+    pub(super) detach: bool,
+    pub(super) tmpfs: Vec<String>,
+    pub(super) net: Option<String>,
+    pub(super) env: Vec<String>,
+    pub(super) user: Option<String>,
+    pub(super) hostname: Option<String>,
+    pub(super) memory: Option<String>,
+    pub(super) cpus: Option<String>,
+    pub(super) pids: Option<String>,
+    pub(super) seccomp: Option<String>,
+    pub(super) hardening: Option<String>,
+    pub(super) relax: Vec<String>,
+    pub(super) tty: Option<String>,
+    pub(super) quiet: bool,
+    pub(super) print_spec: bool,
+    pub(super) bundle: Option<String>,
+    pub(super) command: Vec<String>,
+}
+
+/// Options that may be given again and again: name, value, help.
+const LISTS: [(&str, &str, &str); 5] = [
+    (
+        "ro",
+        "PATH[:DEST]",
+        "Show a file or directory, read-only (repeatable)",
+    ),
+    (
+        "rw",
+        "PATH[:DEST]",
+        "Show a file or directory that may be changed (repeatable)",
+    ),
+    (
+        "overlay",
+        "PATH[:DEST]",
+        "Show a directory whose changes are thrown away (repeatable)",
+    ),
+    (
+        "tmpfs",
+        "DIR[:SIZE]",
+        "An empty private directory in memory (repeatable)",
+    ),
+    (
+        "env",
+        "NAME[=VALUE]",
+        "Set a variable, or pass the caller's on (repeatable)",
+    ),
+];
+
+/// Options of one value.
+const SINGLE: [(&str, &str, &str); 15] = [
+    (
+        "overlay-upper",
+        "DIR",
+        "Keep the changes of the one --overlay here",
+    ),
+    (
+        "rootfs",
+        "DIR",
+        "The programs and libraries of this root directory, instead of the host's",
+    ),
+    ("chdir", "DIR", "Begin in this directory, inside"),
+    (
+        "net",
+        "none|host",
+        "What is reached: nothing (the default), or all the host does",
+    ),
+    ("user", "UID[:GID]", "User and group id inside"),
+    ("hostname", "NAME", "Host name inside (default: sandbox)"),
+    ("memory", "SIZE", "At most so much memory: 512M, 2G"),
+    ("cpus", "N", "At most so many CPUs: 1, 0.5"),
+    ("pids", "N", "At most so many processes and threads"),
+    (
+        "timeout",
+        "TIME",
+        "End it after this time (90s, 5m), with exit code 124",
+    ),
+    (
+        "seccomp",
+        "strict|default|FILE",
+        "The system calls that are allowed (default: strict)",
+    ),
+    (
+        "tty",
+        "auto|yes|no",
+        "A terminal of its own (auto: if there is one)",
+    ),
+    (
+        "record-profile",
+        "FILE",
+        "Write a seccomp profile of the program's calls;\nwhile recording, only the floor denies any",
+    ),
+    (
+        "json-status",
+        "FD",
+        "Write JSON lines about its life to this descriptor",
+    ),
+    (
+        "bundle",
+        "DIR",
+        "Save a bundle for `capsid run` here, and run nothing",
+    ),
+];
+
+/// Switches.
+const SWITCHES: [(&str, &str); 4] = [
+    (
+        "cwd",
+        "Show the current directory, which may be changed, and begin there",
+    ),
+    (
+        "quiet",
+        "Do not say at the end which system calls were refused",
+    ),
+    (
+        "detach",
+        "Return once it runs, and print its id for kill and delete",
+    ),
+    ("print-spec", "Print the OCI configuration, and run nothing"),
+];
+
+/// The options for the parser.
+pub(super) fn definitions() -> Vec<Arg> {
+    let lists = LISTS.map(|(name, value, help)| texts(name, value, help));
+    let single = SINGLE.map(|(name, value, help)| text(name, value, help));
+    let switches = SWITCHES.map(|(name, help)| switch(name, help));
+    let all = lists.into_iter().chain(single).chain(switches);
+    all.chain(hardening::options()).collect()
+}
+
+impl Choices {
+    pub(super) fn from_matches(matches: &ArgMatches) -> Result<Self> {
+        let choices = Self {
+            ro: all(matches, "ro"),
+            rw: all(matches, "rw"),
+            cwd: is_on(matches, "cwd"),
+            chdir: given(matches, "chdir"),
+            overlay: all(matches, "overlay"),
+            overlay_upper: given(matches, "overlay-upper"),
+            rootfs: given(matches, "rootfs"),
+            timeout: given(matches, "timeout"),
+            record_profile: given(matches, "record-profile"),
+            json_status: given(matches, "json-status"),
+            detach: is_on(matches, "detach"),
+            tmpfs: all(matches, "tmpfs"),
+            net: given(matches, "net"),
+            env: all(matches, "env"),
+            user: given(matches, "user"),
+            hostname: given(matches, "hostname"),
+            memory: given(matches, "memory"),
+            cpus: given(matches, "cpus"),
+            pids: given(matches, "pids"),
+            seccomp: given(matches, "seccomp"),
+            hardening: given(matches, "hardening"),
+            relax: all(matches, "relax"),
+            tty: given(matches, "tty"),
+            quiet: is_on(matches, "quiet"),
+            print_spec: is_on(matches, "print-spec"),
+            bundle: given(matches, "bundle"),
+            command: all(matches, "command"),
+        };
+        if choices.command.is_empty() {
+            return Err(Error::Usage(
+                "no program is given: write it after --, for example capsid sandbox -- ls".into(),
+            ));
+        }
+        Ok(choices)
+    }
+}
