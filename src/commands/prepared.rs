@@ -148,31 +148,7 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         }
         None => root_directory(&hardened, &file)?,
     };
-    let asked = sandbox.as_ref().map(|sandbox| sandbox.asked.as_slice());
-    let linux = hardened.spec.linux().as_ref();
-    let annotations = hardened.spec.annotations().iter().flatten();
-    let wish = CgroupWish {
-        request: Request {
-            id,
-            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
-            resources: linux.and_then(|linux| linux.resources().as_ref()),
-            devices: linux
-                .and_then(|linux| linux.devices().as_deref())
-                .unwrap_or_default(),
-            device_filter: facts.is_real_root(),
-        },
-        annotations: annotations
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect(),
-        systemd: global.systemd_cgroup,
-        must_have: must_have_cgroup(global, &facts) && sandbox.is_none(),
-        insist: match (global.best_effort, asked) {
-            (true, _) => Insist::OnNothing,
-            (false, Some(asked)) => Insist::On(asked),
-            (false, None) => Insist::OnAll,
-        },
-        file: &file,
-    };
+    let wish = cgroup_wish(global, &hardened.spec, id, &file, &facts, sandbox.as_ref());
     let Place {
         plan: cgroup,
         manager,
@@ -199,6 +175,41 @@ fn must_have_cgroup(global: &Global, facts: &Facts) -> bool {
     let real_root = facts.is_real_root();
     let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
     must_have && !global.best_effort
+}
+
+/// What the bundle and the command line say of the cgroup.
+fn cgroup_wish<'a>(
+    global: &Global,
+    spec: &'a Spec,
+    id: &'a str,
+    file: &'a Path,
+    facts: &Facts,
+    sandbox: Option<&'a Sandboxed>,
+) -> CgroupWish<'a> {
+    let linux = spec.linux().as_ref();
+    let annotations = spec.annotations().iter().flatten();
+    CgroupWish {
+        request: Request {
+            id,
+            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            resources: linux.and_then(|linux| linux.resources().as_ref()),
+            devices: linux
+                .and_then(|linux| linux.devices().as_deref())
+                .unwrap_or_default(),
+            device_filter: facts.is_real_root(),
+        },
+        annotations: annotations
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect(),
+        systemd: global.systemd_cgroup,
+        must_have: must_have_cgroup(global, facts) && sandbox.is_none(),
+        insist: match (global.best_effort, sandbox) {
+            (true, _) => Insist::OnNothing,
+            (false, Some(sandbox)) => Insist::On(&sandbox.asked),
+            (false, None) => Insist::OnAll,
+        },
+        file,
+    }
 }
 
 /// The root file system's directory, absolute. A symbolic link is refused: it
