@@ -14,6 +14,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use syscalls::Sysno;
@@ -80,6 +81,15 @@ pub fn open(file: Option<&Path>, format: Format, debug: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether a person called, whatever standard error is.
+static PERSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on warnings are shown on any standard error: the command is not one
+/// that engines call and whose output they take apart.
+pub fn for_a_person() {
+    PERSON.store(true, Ordering::Relaxed);
+}
+
 /// Says what is being done; seen only with `--debug`.
 pub fn debug(message: impl Display) {
     if let Some(logger) = LOGGER.get().filter(|logger| logger.debug) {
@@ -95,7 +105,7 @@ pub fn warning(message: impl Display) {
     let Some(logger) = LOGGER.get() else { return };
     let read_by_people = match &logger.file {
         Some(_) => logger.format == Format::Text,
-        None => io::stderr().is_terminal(),
+        None => io::stderr().is_terminal() || PERSON.load(Ordering::Relaxed),
     };
     if logger.debug || read_by_people {
         logger.write(Level::Warning, &message.to_string());

@@ -18,6 +18,20 @@ pub(crate) enum Need {
     SocketActivate,
     /// A static busybox on the host.
     Busybox,
+    /// A C compiler and make in /usr/bin.
+    Compiler,
+    /// git where a sandbox finds it.
+    Git,
+    /// node in /usr/bin.
+    Node,
+    /// perl in /usr/bin.
+    Perl,
+    /// python3 in /usr/bin.
+    Python,
+    /// sqlite3 in /usr/bin.
+    Sqlite,
+    /// runc on the host.
+    Runc,
     /// `CAPSID_TEST_DEBIAN_ROOTFS` names a Debian tree.
     DebianRootfs,
     /// The controllers cpu, io, memory and pids on cgroup2.
@@ -37,6 +51,20 @@ pub(crate) enum Need {
 }
 
 impl Need {
+    /// The programs of the host that this is about.
+    pub(crate) fn programs(self) -> &'static [&'static str] {
+        match self {
+            Need::Compiler => &["gcc", "make"],
+            Need::Git => &["git"],
+            Need::Node => &["node"],
+            Need::Perl => &["perl"],
+            Need::Python => &["python3"],
+            Need::Sqlite => &["sqlite3"],
+            Need::Runc => &["runc"],
+            _ => &[],
+        }
+    }
+
     /// The cgroup controller that this is about.
     pub(crate) fn controller(self) -> Option<&'static str> {
         match self {
@@ -47,6 +75,13 @@ impl Need {
             Need::Pids => Some("pids"),
             Need::SocketActivate
             | Need::Busybox
+            | Need::Compiler
+            | Need::Git
+            | Need::Node
+            | Need::Perl
+            | Need::Python
+            | Need::Sqlite
+            | Need::Runc
             | Need::DebianRootfs
             | Need::Controllers
             | Need::Disk => None,

@@ -229,6 +229,10 @@ impl Machine {
             ),
             Need::Io if !has_block_device() => skip("controllers", "there is no block device"),
             need => {
+                let programs = need.programs().iter();
+                if let Some(absent) = programs.copied().find(|name| !has_program(name)) {
+                    return skip("programs", &format!("{absent} is not installed"));
+                }
                 let absent = need.controller().filter(|name| !has_controller(name))?;
                 let reason = format!("this machine's cgroup2 has no controller {absent}");
                 // Where all the others are, this one may still not be built in.
@@ -283,6 +287,14 @@ impl Machine {
         }
         problems
     }
+}
+
+/// Whether the host has a program where a sandbox looks for it.
+fn has_program(name: &str) -> bool {
+    let directories = ["/usr/local/bin", "/usr/sbin", "/usr/bin"];
+    directories
+        .iter()
+        .any(|directory| Path::new(directory).join(name).exists())
 }
 
 fn open_to_all(path: &Path) -> io::Result<()> {

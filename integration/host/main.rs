@@ -38,6 +38,10 @@ mod recordings;
 mod relaxed;
 mod roles;
 mod runtime;
+mod sandbox;
+mod sandbox_files;
+mod sandbox_life;
+mod sandboxed;
 mod seccomp;
 mod supervisors;
 mod terminal;
@@ -102,6 +106,9 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("controllers", delegation::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
+        ("sandbox", sandbox::cases()),
+        ("sandbox", sandbox_files::cases()),
+        ("sandbox", sandbox_life::cases()),
     ]
 }
 

@@ -16,7 +16,7 @@ use crate::plan::cgroup::systemd::{self, Instance};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
 
 /// What is asked for.
-pub(super) struct CgroupWish<'a> {
+pub(super) struct Wish<'a> {
     /// What the bundle says; its path is that of a scope with `systemd`.
     pub(super) request: Request<'a>,
     /// `annotations` of the bundle.
@@ -25,21 +25,13 @@ pub(super) struct CgroupWish<'a> {
     pub(super) systemd: bool,
     /// Going without a cgroup is an error.
     pub(super) must_have: bool,
-    /// Limits without which there is no container.
-    pub(super) insist: Insist<'a>,
+    /// `--cgroups=best-effort`.
+    pub(super) best_effort: bool,
+    /// Of a sandbox: the controllers of limits that somebody asked for. The
+    /// others are defaults, and may be lost.
+    pub(super) asked: Option<&'a [&'static str]>,
     /// The configuration, for messages.
     pub(super) file: &'a Path,
-}
-
-/// Which limits must be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Insist<'a> {
-    /// All of the bundle.
-    OnAll,
-    /// None: `--cgroups=best-effort`.
-    OnNothing,
-    /// For a sandbox, those of these controllers; the others are its defaults.
-    On(&'a [&'static str]),
 }
 
 /// What it came to.
@@ -52,7 +44,7 @@ pub(super) struct Place {
     pub(super) choice: Choice,
 }
 
-impl CgroupWish<'_> {
+impl Wish<'_> {
     /// Decides; touches nothing.
     ///
     /// # Errors
@@ -72,10 +64,10 @@ impl CgroupWish<'_> {
         };
         let plan = cgroup::plan(&request, &cgroups).map_err(|problems| self.refused(problems))?;
         plan.notes.iter().for_each(log::warning);
-        let plan = match self.insist {
-            Insist::OnAll => plan,
-            Insist::OnNothing => plan.waived(&[]),
-            Insist::On(controllers) => plan.waived(controllers),
+        let plan = match (self.best_effort, self.asked) {
+            (true, _) => plan.waived(&[]),
+            (false, Some(asked)) => plan.waived(asked),
+            (false, None) => plan,
         };
         if let (Some(mut manager), true) = (manager, cgroups.mount.is_some()) {
             let plan = self.in_scope(plan, path, &mut manager, facts)?;
@@ -141,7 +133,11 @@ impl CgroupWish<'_> {
     fn settle(&self, plan: CgroupPlan, access: &Access, no_scope: Option<Error>) -> Result<Place> {
         let filtered = plan.devices.is_some();
         let settled = plan.clone().settle(access, self.must_have);
-        let settled = settled.map_err(|error| self.explained(error, no_scope.as_ref()))?;
+        let settled = match (settled, &no_scope) {
+            (Err(error), _) if self.asked.is_some() => return Err(of_options(error, &plan)),
+            (Err(error), Some(no_scope)) => return Err(neither(error, no_scope)),
+            (settled, _) => settled?,
+        };
         let mut choice = Choice::default();
         let plan = match settled {
             Ok(plan) => {
@@ -149,7 +145,7 @@ impl CgroupWish<'_> {
                     true => "where linux.cgroupsPath says, which can be written".into(),
                     false => "beside capsid's own, which can be written".into(),
                 };
-                if self.insist != Insist::OnAll {
+                if self.best_effort || self.asked.is_some() {
                     choice.lose_processes(&plan);
                 }
                 Some(plan)
@@ -166,7 +162,7 @@ impl CgroupWish<'_> {
                     log::debug(&reason);
                 }
                 choice.reason = reason;
-                if self.insist != Insist::OnAll {
+                if self.best_effort || self.asked.is_some() {
                     choice.lose_all(&plan);
                 }
                 None
@@ -178,46 +174,6 @@ impl CgroupWish<'_> {
             choice,
         })
     }
-
-    /// Why there is no cgroup, and the way out for whoever asked; `no_scope` is
-    /// why the user's systemd makes none.
-    fn explained(&self, error: Error, no_scope: Option<&Error>) -> Error {
-        let Error::Missing {
-            doing,
-            missing,
-            repair,
-        } = error
-        else {
-            return error;
-        };
-        let missing = match no_scope {
-            Some(Error::Missing {
-                doing: asking,
-                missing: silent,
-                ..
-            }) => format!("{missing}; and cannot {asking}: {silent}"),
-            _ => missing,
-        };
-        let have = "have a systemd of the user, which then makes it (apt install dbus-user-session; \
-                    loginctl enable-linger USER; log in anew), or run capsid in a cgroup delegated \
-                    to the user (Delegate=yes)";
-        let repair = match (self.insist, no_scope) {
-            (Insist::On(_), _) => format!(
-                "{have}, or leave the option out, or go on without the limit: \
-                 capsid --cgroups=best-effort sandbox ..."
-            ),
-            (_, Some(_)) => format!(
-                "{have}, or remove the limits from linux.resources, or go on without them: \
-                 capsid --cgroups=best-effort"
-            ),
-            (_, None) => repair,
-        };
-        Error::Missing {
-            doing,
-            missing,
-            repair,
-        }
-    }
 }
 
 fn placed(plan: CgroupPlan, manager: Manager, reason: String) -> Place {
@@ -228,6 +184,45 @@ fn placed(plan: CgroupPlan, manager: Manager, reason: String) -> Place {
             reason,
             ..Choice::default()
         },
+    }
+}
+
+/// The way out for whoever wrote options and no `linux.resources`.
+fn of_options(error: Error, plan: &CgroupPlan) -> Error {
+    let Error::Missing { doing, missing, .. } = error else {
+        return error;
+    };
+    Error::Missing {
+        doing: format!("{doing} for {}", plan.required_in_words()),
+        missing,
+        repair: "run it in a cgroup that is yours (systemd-run --user --scope -p Delegate=yes \
+                 capsid sandbox ...), or go on without the limit: \
+                 capsid --cgroups=best-effort sandbox ..."
+            .into(),
+    }
+}
+
+/// Neither a cgroup that may be written nor a systemd that makes one.
+fn neither(error: Error, no_scope: &Error) -> Error {
+    let (
+        Error::Missing { doing, missing, .. },
+        Error::Missing {
+            doing: asking,
+            missing: silent,
+            ..
+        },
+    ) = (&error, no_scope)
+    else {
+        return error;
+    };
+    Error::Missing {
+        doing: doing.clone(),
+        missing: format!("{missing}; and cannot {asking}: {silent}"),
+        repair: "have a systemd of the user, which then makes it (apt install dbus-user-session; \
+                 loginctl enable-linger USER; log in anew), or run capsid in a cgroup delegated to \
+                 the user (Delegate=yes), or remove the limits from linux.resources, or go on \
+                 without them: capsid --cgroups=best-effort"
+            .into(),
     }
 }
 

@@ -6,8 +6,8 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
-use super::hardening::Wish;
-use super::place::{CgroupWish, Insist, Place};
+use super::hardening;
+use super::place::{Place, Wish};
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
@@ -37,7 +37,7 @@ pub(super) struct Sandboxed {
     /// The filter, where the configuration has no profile.
     pub(super) profile: Builtin,
     /// The level and the rules that its options name.
-    pub(super) hardening: Wish,
+    pub(super) hardening: hardening::Wish,
     /// Controllers whose limits somebody asked for; the other limits are defaults.
     pub(super) asked: Vec<&'static str>,
 }
@@ -148,7 +148,11 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         }
         None => root_directory(&hardened, &file)?,
     };
-    let wish = cgroup_wish(global, &hardened.spec, id, &file, &facts, sandbox.as_ref());
+    let mut wish = wish(global, &hardened.spec, id, &file, &facts);
+    if let Some(sandbox) = &sandbox {
+        wish.must_have = false;
+        wish.asked = Some(&sandbox.asked);
+    }
     let Place {
         plan: cgroup,
         manager,
@@ -167,49 +171,6 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         parent_mount,
         sandbox: sandbox.is_some(),
     })
-}
-
-/// Whether going on without a cgroup is an error: `--rootless` decides nothing
-/// else. As root of a child user namespace engines of ordinary users call.
-fn must_have_cgroup(global: &Global, facts: &Facts) -> bool {
-    let real_root = facts.is_real_root();
-    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
-    must_have && !global.best_effort
-}
-
-/// What the bundle and the command line say of the cgroup.
-fn cgroup_wish<'a>(
-    global: &Global,
-    spec: &'a Spec,
-    id: &'a str,
-    file: &'a Path,
-    facts: &Facts,
-    sandbox: Option<&'a Sandboxed>,
-) -> CgroupWish<'a> {
-    let linux = spec.linux().as_ref();
-    let annotations = spec.annotations().iter().flatten();
-    CgroupWish {
-        request: Request {
-            id,
-            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
-            resources: linux.and_then(|linux| linux.resources().as_ref()),
-            devices: linux
-                .and_then(|linux| linux.devices().as_deref())
-                .unwrap_or_default(),
-            device_filter: facts.is_real_root(),
-        },
-        annotations: annotations
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect(),
-        systemd: global.systemd_cgroup,
-        must_have: must_have_cgroup(global, facts) && sandbox.is_none(),
-        insist: match (global.best_effort, sandbox) {
-            (true, _) => Insist::OnNothing,
-            (false, Some(sandbox)) => Insist::On(&sandbox.asked),
-            (false, None) => Insist::OnAll,
-        },
-        file,
-    }
 }
 
 /// The root file system's directory, absolute. A symbolic link is refused: it
@@ -263,5 +224,40 @@ fn use_profile(hardened: &mut HardenedSpec, profile: Builtin) {
     let mut outcomes = hardened.outcomes.iter_mut();
     if let Some(outcome) = outcomes.find(|outcome| outcome.rule == Rule::SeccompDefault) {
         outcome.enforcement = Enforcement::Enforced(format!("the {profile} profile"));
+    }
+}
+
+/// What the bundle and the command line say of the cgroup.
+fn wish<'a>(
+    global: &Global,
+    spec: &'a Spec,
+    id: &'a str,
+    file: &'a Path,
+    facts: &Facts,
+) -> Wish<'a> {
+    let linux = spec.linux().as_ref();
+    let real_root = facts.is_real_root();
+    // Whether to go on without a cgroup: `--rootless` decides nothing else. As
+    // root of a child user namespace engines of ordinary users call.
+    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
+    let annotations = spec.annotations().iter().flatten();
+    Wish {
+        request: Request {
+            id,
+            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            resources: linux.and_then(|linux| linux.resources().as_ref()),
+            devices: linux
+                .and_then(|linux| linux.devices().as_deref())
+                .unwrap_or_default(),
+            device_filter: real_root,
+        },
+        annotations: annotations
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect(),
+        systemd: global.systemd_cgroup,
+        must_have: must_have && !global.best_effort,
+        best_effort: global.best_effort,
+        asked: None,
+        file,
     }
 }

@@ -76,6 +76,7 @@ pub(crate) fn command() -> Command {
 
 /// Runs the program in a sandbox, or prints or saves it.
 pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
+    log::for_a_person();
     // The program gets the caller's umask; what capsid makes must be readable
     // for the sandbox's user.
     let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
@@ -188,13 +189,21 @@ fn attend(global: &Global, made: &Made, status: &mut Status) -> Result<u8> {
     })?;
     let signals = Signals::hold()?;
     let id = new_id();
-    let (mut created, owner) = create(global, made, &id)?;
+    let mut streams = match made.asked.request.terminal {
+        true => Streams::kept(),
+        false => Streams::without_terminal()?,
+    };
+    let created = create(global, made, &id);
+    streams.put_back()?;
+    let (mut created, owner) = created?;
     let told = status.started(&id, created.launched.pid);
     let time = made.asked.timeout;
     let timeout = time.map(|time| Timeout::of(&created.launched.pidfd, time));
     let followed = told.and_then(|()| timeout.transpose()).and_then(|timeout| {
-        let watches = timeout.iter().map(Timeout::watch).collect();
+        let mut watches = streams.watches();
+        watches.extend(timeout.iter().map(Timeout::watch));
         let ended = run::follow(&signals, &mut created, watches)?;
+        streams.drain();
         Ok((ended, timeout.is_some_and(|timeout| timeout.is_over())))
     });
     let out_of_memory = life::events::out_of_memory(&created.record);
@@ -246,7 +255,7 @@ fn refused(created: &Created, made: &Made, ended: Ended) -> Result<Vec<String>> 
 fn detach(global: &Global, made: &Made, status: &mut Status) -> Result<u8> {
     let id = new_id();
     // Whoever waits for the id reads to the end of what is written.
-    let streams = Streams::cut_off()?;
+    let mut streams = Streams::cut_off()?;
     let created = create(global, made, &id);
     streams.put_back()?;
     let (created, _) = created?;

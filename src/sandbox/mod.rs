@@ -122,8 +122,8 @@ const ALWAYS: [(&str, &str); 5] = [
         "neither a setuid program nor a namespace of its own gives privileges back",
     ),
     (
-        "the current directory is not visible",
-        "what is not needed cannot be read or changed; --cwd shows it",
+        "nothing of the caller's files but what the options give",
+        "what is not needed cannot be read or changed; --cwd gives the current directory",
     ),
     (
         "no /sys",

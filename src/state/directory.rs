@@ -30,9 +30,9 @@ const RECORD_NEW: &str = "state.json.new";
 /// No honest record comes near this; a larger file is not read into memory.
 const RECORD_LIMIT: u64 = 16 << 20;
 
-/// How deep a state directory may nest before its removal is given up:
-/// capsid itself makes one level below it.
-const DEPTH_LIMIT: u8 = 8;
+/// How deep a state directory may nest before its removal is given up: the root
+/// of a sandbox has mount points of at most 64 levels.
+const DEPTH_LIMIT: u8 = 80;
 
 /// The directory that holds one directory per container.
 #[derive(Debug)]
@@ -474,7 +474,12 @@ fn empty(dir: &OwnedFd, path: &Path, depth: u8) -> Result<()> {
         let path = path.join(&name);
         match unlinkat(dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => continue,
-            Err(Errno::EISDIR | Errno::EPERM) if depth > 0 => {}
+            Err(Errno::EISDIR | Errno::EPERM) if depth > 0 => {
+                // An empty one needs no reading, and may not allow it.
+                if unlinkat(dir, name.as_os_str(), UnlinkatFlags::RemoveDir).is_ok() {
+                    continue;
+                }
+            }
             Err(errno) => return Err(Error::nix("remove", path.display(), Sysno::unlinkat, errno)),
         }
         let below = ResolveFlag::RESOLVE_BENEATH

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxPidsBuilder, LinuxResources};
 
-use super::super::place::{CgroupWish, Insist};
+use super::super::place::Wish;
 use super::finding::{Finding, Status};
 use crate::error::{Error, Result};
 use crate::execute::cgroup::{not_handed_down, not_listed};
@@ -99,7 +99,7 @@ fn mode() -> Finding {
 fn place(facts: &Facts) -> Result<CgroupPlan> {
     let mut limited = LinuxResources::default();
     limited.set_pids(LinuxPidsBuilder::default().limit(100i64).build().ok());
-    let wish = CgroupWish {
+    let wish = Wish {
         request: Request {
             id: "ID",
             path: None,
@@ -110,7 +110,8 @@ fn place(facts: &Facts) -> Result<CgroupPlan> {
         annotations: Vec::new(),
         systemd: false,
         must_have: true,
-        insist: Insist::OnAll,
+        asked: None,
+        best_effort: false,
         file: Path::new("config.json"),
     };
     let found = wish.find(facts)?;

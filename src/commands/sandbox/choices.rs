@@ -145,6 +145,12 @@ pub(super) fn definitions() -> Vec<Arg> {
     let single = SINGLE.map(|(name, value, help)| text(name, value, help));
     let switches = SWITCHES.map(|(name, help)| switch(name, help));
     let all = lists.into_iter().chain(single).chain(switches);
+    let all = all.map(|one| match one.get_id().as_str() {
+        "env" => one.short('e'),
+        "user" => one.short('u'),
+        "quiet" => one.short('q'),
+        _ => one,
+    });
     all.chain(hardening::options()).collect()
 }
 

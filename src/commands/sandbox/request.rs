@@ -230,10 +230,10 @@ fn net(text: Option<&str>) -> Result<Net> {
 fn terminal(text: Option<&str>, detach: bool) -> Result<bool> {
     match text {
         None | Some("auto") if detach => Ok(false),
-        // Errors of the program stay apart where only they are on the terminal.
-        None | Some("auto") => {
-            Ok(std::io::stdin().is_terminal() && std::io::stdout().is_terminal())
-        }
+        // One that leads elsewhere must stay apart.
+        None | Some("auto") => Ok(std::io::stdin().is_terminal()
+            && std::io::stdout().is_terminal()
+            && std::io::stderr().is_terminal()),
         Some("yes") => Ok(true),
         Some("no") => Ok(false),
         Some(other) => Err(wrong("--tty", other, "give auto, yes or no")),

@@ -26,6 +26,13 @@ impl CgroupPlan {
         words.collect::<Vec<_>>().join(", ")
     }
 
+    /// The same for those that are insisted on.
+    pub fn required_in_words(&self) -> String {
+        let required = self.limits.iter().filter(|limit| limit.required);
+        let words = required.map(|limit| format!("{} {}", limit.file, limit.value));
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     /// How many processes are asked for at most: `pids.max`, if it is a number.
     pub fn most_processes(&self) -> Option<u64> {
         let limits = self.limits.iter().rev();
