@@ -294,6 +294,7 @@ impl Case {
             .ok();
         let root = hardened.spec.root().as_ref().unwrap();
         let options = Options {
+            network: None,
             id: ID.into(),
             rootfs: Path::new(BUNDLE).join(root.path()),
             parent_mount: self.choices.parent_mount.clone(),

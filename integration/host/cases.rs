@@ -18,6 +18,10 @@ pub(crate) enum Need {
     SocketActivate,
     /// A static busybox on the host.
     Busybox,
+    /// pasta, and a network of the tests' own that it can leave.
+    Pasta,
+    /// curl in /usr/bin.
+    Curl,
     /// A C compiler and make in /usr/bin.
     Compiler,
     /// git where a sandbox finds it.
@@ -55,6 +59,8 @@ impl Need {
     pub(crate) fn programs(self) -> &'static [&'static str] {
         match self {
             Need::Compiler => &["gcc", "make"],
+            Need::Pasta => &["pasta"],
+            Need::Curl => &["curl"],
             Need::Git => &["git"],
             Need::Node => &["node"],
             Need::Perl => &["perl"],
@@ -75,6 +81,8 @@ impl Need {
             Need::Pids => Some("pids"),
             Need::SocketActivate
             | Need::Busybox
+            | Need::Pasta
+            | Need::Curl
             | Need::Compiler
             | Need::Git
             | Need::Node

@@ -32,6 +32,7 @@ mod lists;
 mod machine;
 mod mounts;
 mod namespaces;
+mod network;
 mod passing;
 mod process;
 mod recordings;
@@ -41,6 +42,7 @@ mod runtime;
 mod sandbox;
 mod sandbox_files;
 mod sandbox_life;
+mod sandbox_net;
 mod sandboxed;
 mod seccomp;
 mod supervisors;
@@ -109,6 +111,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("sandbox", sandbox::cases()),
         ("sandbox", sandbox_files::cases()),
         ("sandbox", sandbox_life::cases()),
+        ("sandbox", sandbox_net::cases()),
     ]
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         detach: true,
         purpose: None,
         sandbox: false,
+        passage: None,
     };
     creation::create(global, &args, mode)?;
     Ok(0)

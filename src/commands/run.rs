@@ -115,6 +115,7 @@ fn start_at_once(global: &Global, args: &RunArgs) -> Result<Created> {
         detach: args.detach,
         purpose: args.purpose(),
         sandbox: false,
+        passage: None,
     };
     let created = creation::create(global, &args.create, mode)?;
     if let Err(error) = creation::run_poststart(&created.record) {

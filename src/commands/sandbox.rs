@@ -27,6 +27,7 @@ mod choices;
 mod dangers;
 mod leftovers;
 mod missing;
+mod net;
 mod paths;
 mod request;
 mod saved;
@@ -139,6 +140,7 @@ fn entry(global: &Global, made: &Made, place: PathBuf) -> Entry {
             rootfs: place.join(ROOTFS),
             profile,
             hardening: global.hardening.clone().with(&made.asked.hardening),
+            network: net::network(&made.asked.request.net),
             asked: made.asked.limited(),
         }),
         bundle: Bundle {
@@ -206,6 +208,8 @@ fn attend(global: &Global, made: &Made, status: &mut Status) -> Result<u8> {
         streams.drain();
         Ok((ended, timeout.is_some_and(|timeout| timeout.is_over())))
     });
+    // The network ends with the program.
+    drop(created.pasta.take());
     let out_of_memory = life::events::out_of_memory(&created.record);
     life::delete::delete(&global.root, &id, true, &creation::run_poststop)?;
     drop(owner);
@@ -304,6 +308,7 @@ fn create(global: &Global, made: &Made, id: &str) -> Result<(Created, Option<Own
         detach,
         purpose: made.asked.purpose(),
         sandbox: true,
+        passage: net::passage(&made.asked.request.net),
     };
     Ok((
         creation::create_in(|| Ok(slot), prepared, &args, mode)?,

@@ -13,6 +13,7 @@ pub mod hooks_inside;
 pub mod idmaps;
 pub mod lookup;
 pub mod parent;
+pub mod pasta;
 pub mod program;
 pub mod protect;
 pub mod protocol;

@@ -10,6 +10,7 @@ use super::ids::IdMaps;
 use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
+use super::reach::Network;
 use super::rootfs::{self, Frame};
 use super::steps::{Affinity, HookStep, ProcessStep, RootStep};
 use super::{BindSource, Plan, filter, hooks};
@@ -41,6 +42,8 @@ pub struct Options {
     pub listen_fds: i32,
     /// A directory with the socket for sd_notify.
     pub notify: Option<PathBuf>,
+    /// Somebody attaches a network to the container.
+    pub network: Option<Network>,
     /// Whom the seccomp filter asks.
     pub asks: Asks,
     /// Bind sources are paths without any link.
@@ -209,6 +212,12 @@ impl Create<'_> {
         Surroundings {
             keyring: keyring.then(|| format!("_ses.{}", self.options.id)),
             new_network: self.namespaces.makes(Kind::Network),
+            routes: self
+                .options
+                .network
+                .as_ref()
+                .map(Network::rules)
+                .unwrap_or_default(),
             may_set_groups: may_set_groups(enter, self.ids.as_ref(), self.facts),
             available_capabilities: available(self.namespaces.has(Kind::User), self.facts),
             names: (self.spec.hostname().clone(), self.spec.domainname().clone()),
@@ -276,6 +285,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let surroundings = Surroundings {
         keyring: Some(format!("_ses.{}", target.id)),
         new_network: false,
+        routes: Vec::new(),
         may_set_groups: target.may_set_groups,
         available_capabilities: available(in_user_namespace, facts),
         names: (None, None),

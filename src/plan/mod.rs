@@ -15,6 +15,7 @@ pub mod ids;
 pub mod mounts;
 pub mod process;
 pub mod program;
+pub mod reach;
 pub mod rootfs;
 pub mod steps;
 

@@ -21,6 +21,7 @@ pub mod probe;
 pub mod process;
 pub mod restrict;
 pub mod socket;
+pub mod spawn;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
