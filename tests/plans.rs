@@ -314,6 +314,7 @@ impl Case {
         });
         let root = hardened.spec.root().as_ref().unwrap();
         let options = Options {
+            network: None,
             id: ID.into(),
             rootfs: Path::new(BUNDLE).join(root.path()),
             parent_mount: self.choices.parent_mount.clone(),

@@ -20,6 +20,10 @@ pub(crate) enum Need {
     SocketActivate,
     /// A static busybox on the host.
     Busybox,
+    /// pasta, and a network of the tests' own that it can leave.
+    Pasta,
+    /// curl in /usr/bin.
+    Curl,
     /// A C compiler and make in /usr/bin.
     Compiler,
     /// git where a sandbox finds it.
@@ -57,6 +61,8 @@ impl Need {
     pub(crate) fn programs(self) -> &'static [&'static str] {
         match self {
             Need::Compiler => &["gcc", "make"],
+            Need::Pasta => &["pasta"],
+            Need::Curl => &["curl"],
             Need::Git => &["git"],
             Need::Node => &["node"],
             Need::Perl => &["perl"],
@@ -78,6 +84,8 @@ impl Need {
             Need::RealRoot
             | Need::SocketActivate
             | Need::Busybox
+            | Need::Pasta
+            | Need::Curl
             | Need::Compiler
             | Need::Git
             | Need::Node

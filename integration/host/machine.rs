@@ -10,6 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::cases::{Need, Skip};
+use crate::network;
 use crate::roles::{Identity, ROLES, Role};
 
 /// User and group number of the test user with subordinate ids.
@@ -34,6 +35,8 @@ pub(crate) struct Machine {
     pub(crate) root: bool,
     /// The cgroup below which containers of root go, relative to the cgroup mount.
     pub(crate) cgroup: Option<String>,
+    /// Why the tests have no network of their own.
+    no_network: Option<String>,
     /// Subordinate ids of the user with a range: the first, and how many.
     pub(crate) range: (u32, u32),
     own: Identity,
@@ -59,6 +62,7 @@ impl Machine {
             runtime,
             root: own.uid == 0,
             cgroup: None,
+            no_network: Some("the tests do not run as root".into()),
             unprivileged_userns: false,
             subids: false,
             range: SUBIDS,
@@ -89,6 +93,7 @@ impl Machine {
             let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
             mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
             self.cgroup = make_cgroup()?;
+            self.no_network = network::enter()?;
             self.add_users()?;
         }
         self.subids = in_path("newuidmap").is_some()
@@ -228,6 +233,9 @@ impl Machine {
                 "disk",
                 "CAPSID_TEST_DISK names no disk; integration/machine/run has one",
             ),
+            Need::Pasta if self.no_network.is_some() => {
+                skip("network", self.no_network.as_deref().unwrap_or_default())
+            }
             Need::Io if !has_block_device() => skip("controllers", "there is no block device"),
             need => {
                 let programs = need.programs().iter();

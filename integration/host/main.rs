@@ -36,6 +36,7 @@ mod lists;
 mod machine;
 mod mounts;
 mod namespaces;
+mod network;
 mod parents;
 mod passing;
 mod policy_file;
@@ -47,6 +48,7 @@ mod runtime;
 mod sandbox;
 mod sandbox_files;
 mod sandbox_life;
+mod sandbox_net;
 mod sandboxed;
 mod seccomp;
 mod secrets;
@@ -123,6 +125,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("sandbox", sandbox::cases()),
         ("sandbox", sandbox_files::cases()),
         ("sandbox", sandbox_life::cases()),
+        ("sandbox", sandbox_net::cases()),
     ]
 }
 

@@ -82,6 +82,18 @@ pub(crate) fn signal_self(name: &str) -> Outcome {
     Err(format!("signal {name} did not end this process"))
 }
 
+/// Listens on loopback, and says a text to the first that connects.
+pub(crate) fn serve(port: &str, text: &str) -> Outcome {
+    let port: u16 = number(port)?;
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port));
+    let listener = listener.map_err(|error| format!("bind: {error}"))?;
+    say("LISTENING");
+    let (mut connection, _) = listener.accept().map_err(|e| format!("accept: {e}"))?;
+    std::io::Write::write_all(&mut connection, text.as_bytes())
+        .map_err(|error| format!("write: {error}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(crate) fn sleep(seconds: u64) -> Outcome {
     say("READY");
     std::thread::sleep(Duration::from_secs(seconds));

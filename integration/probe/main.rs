@@ -67,6 +67,7 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("fault", []) => raw::fault(),
         ("sleep", []) => act::sleep(3600),
         ("sleep", [seconds]) => act::sleep(act::number(seconds)?),
+        ("serve", [port, text]) => act::serve(port, text),
         ("sleep-trap", []) => act::sleep_trap(),
         ("cat", [file]) => act::cat(file),
         ("write", [file, text]) => act::write(file, text),

@@ -45,6 +45,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         secrets: Vec::new(),
         purpose: None,
         sandbox: false,
+        passage: None,
     };
     creation::create(global, &args, mode)?;
     Ok(0)

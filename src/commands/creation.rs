@@ -15,6 +15,7 @@ use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup, LeftOut};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::execute::pasta::{Passage, Pasta};
 use crate::execute::secrets::Secret;
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
@@ -74,6 +75,8 @@ pub(super) struct Mode {
     pub(super) secrets: Vec<Secret>,
     /// What the caller does with the system calls that it asks to be asked about.
     pub(super) purpose: Option<Purpose>,
+    /// What pasta passes between it and the host's network.
+    pub(super) passage: Option<Passage>,
     /// Of a sandbox: nothing of a service manager is passed on, and limits that
     /// are left out are defaults.
     pub(super) sandbox: bool,
@@ -86,6 +89,8 @@ pub(super) struct Created {
     pub(super) console: Option<OwnedFd>,
     pub(super) notify: Option<Notify>,
     pub(super) supervisor: Option<Supervisor>,
+    /// Its network, as long as this lives.
+    pub(super) pasta: Option<Pasta>,
 }
 
 /// Creates a container from its bundle; on failure nothing of it is left.
@@ -155,6 +160,8 @@ pub(super) fn create_in(
         console: None,
         notify: None,
         supervisor,
+        passage: mode.passage,
+        pasta: None,
         quiet: prepared.choice.quiet,
         advice: if mode.sandbox {
             Advice::Sandbox
@@ -241,6 +248,8 @@ struct Creation<'a> {
     console: Option<OwnedFd>,
     notify: Option<Notify>,
     supervisor: Option<Supervisor>,
+    passage: Option<Passage>,
+    pasta: Option<Pasta>,
     /// Nobody asked for the limits that may be left out.
     quiet: bool,
     /// In whose words denied calls are reported.
@@ -278,6 +287,7 @@ impl Creation<'_> {
                     console: self.console,
                     notify: self.notify,
                     supervisor: self.supervisor,
+                    pasta: self.pasta,
                 })
             }
             Err(error) => {
@@ -474,6 +484,14 @@ impl Attendant for Creation<'_> {
         match &mut self.supervisor {
             Some(supervisor) => supervisor.attach(listener),
             None => announce::listener(&self.record, "creating", pid, &listener)?,
+        }
+        Ok(())
+    }
+
+    fn namespaces(&mut self, pid: i32) -> Result<()> {
+        if let Some(passage) = &self.passage {
+            let directory = self.slot.container().path();
+            self.pasta = Some(passage.attach(pid, directory)?);
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{CgroupPlan, Request};
+use crate::plan::reach::Network;
 use crate::policy::{self, Enforcement, HardenedSpec, Level, Rule};
 use crate::seccomp::{Asks, Builtin, Profile};
 use crate::spec::bundle::{self, Bundle};
@@ -38,6 +39,8 @@ pub(super) struct Sandboxed {
     pub(super) profile: Builtin,
     /// The level and the rules that its options name.
     pub(super) hardening: policy::Wish,
+    /// What it may reach of the network that it is attached to.
+    pub(super) network: Option<Network>,
     /// Controllers whose limits somebody asked for; the other limits are defaults.
     pub(super) asked: Vec<&'static str>,
 }
@@ -64,6 +67,7 @@ pub(super) struct Prepared {
     pub(super) manager: Option<Manager>,
     pub(super) rootfs: PathBuf,
     pub(super) parent_mount: Option<PathBuf>,
+    pub(super) network: Option<Network>,
     /// Of a sandbox, and of no bundle.
     pub(super) sandbox: bool,
 }
@@ -82,6 +86,7 @@ impl Prepared {
             secrets: 0,
             die_with_parent: false,
             notify: None,
+            network: self.network.clone(),
             asks: Asks::Nobody,
             plain_sources: self.sandbox,
             cgroup: self.cgroup.clone(),
@@ -177,6 +182,7 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         rootfs,
         parent_mount,
         sandbox: sandbox.is_some(),
+        network: sandbox.and_then(|sandbox| sandbox.network),
     })
 }
 

@@ -134,6 +134,7 @@ fn start_at_once(global: &Global, args: &RunArgs, secrets: Vec<Secret>) -> Resul
         secrets,
         purpose: args.purpose(),
         sandbox: false,
+        passage: None,
     };
     let created = creation::create(global, &args.create, mode)?;
     if let Err(error) = creation::run_poststart(&created.record) {

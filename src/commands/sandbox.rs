@@ -30,6 +30,7 @@ mod choices;
 mod dangers;
 mod leftovers;
 mod missing;
+mod net;
 mod paths;
 mod profile;
 mod request;
@@ -144,6 +145,7 @@ fn entry(global: &Global, made: &Made, place: PathBuf) -> Entry {
             rootfs: place.join(ROOTFS),
             profile,
             hardening: both(&global.hardening, &made.asked.hardening),
+            network: net::network(&made.asked.request.net),
             asked: made.asked.limited(),
         }),
         bundle: Bundle {
@@ -221,6 +223,8 @@ fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Statu
         streams.drain();
         Ok((ended, timeout.is_some_and(|timeout| timeout.is_over())))
     });
+    // The network ends with the program.
+    drop(created.pasta.take());
     let out_of_memory = life::events::out_of_memory(&created.record);
     life::delete::delete(&global.root, &id, true, &creation::run_poststop)?;
     drop(owner);
@@ -326,6 +330,7 @@ fn create(
         secrets,
         purpose: made.asked.purpose(),
         sandbox: true,
+        passage: net::passage(&made.asked.request.net),
     };
     Ok((
         creation::create_in(|| Ok(slot), prepared, &args, mode)?,

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::error::Failure;
+use crate::plan::reach::RouteRule;
 use crate::plan::steps::LabelStep;
 use crate::plan::{EnterStep, ExecStep, Plan, ProcessStep};
 use crate::sys::fd::{self, At, Resolve};
@@ -182,6 +183,7 @@ impl Walk<'_> {
             ProcessStep::TerminalStdio => self.take_terminal(false),
             ProcessStep::StdioOwner(uid) => own_pipes(*uid),
             ProcessStep::LoopbackUp => net::loopback_up(),
+            ProcessStep::Route(rule) => route(rule),
             ProcessStep::Hostname(name) => restrict::set_host_name(name.to_bytes()),
             ProcessStep::Domainname(name) => restrict::set_domain_name(name.to_bytes()),
             ProcessStep::Rlimit {
@@ -304,6 +306,14 @@ impl Walk<'_> {
 fn tolerate(outcome: Result<()>, errnos: &[i32]) -> Result<()> {
     match outcome {
         Err(failure) if errnos.contains(&failure.errno) => Ok(()),
+        other => other,
+    }
+}
+
+/// A kernel without a protocol family sends nothing over it either.
+fn route(rule: &RouteRule) -> Result<()> {
+    match net::change_routing(rule.message()) {
+        Err(failure) if failure.is(libc::EAFNOSUPPORT) && rule.only_refuses() => Ok(()),
         other => other,
     }
 }

@@ -16,6 +16,7 @@ pub mod init;
 pub mod lifeline;
 pub mod lookup;
 pub mod parent;
+pub mod pasta;
 pub mod program;
 pub mod protect;
 pub mod protocol;

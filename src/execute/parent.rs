@@ -40,6 +40,10 @@ pub struct Supplies<'a> {
 pub trait Attendant {
     /// The process exists; nothing of the program has run yet.
     fn process(&mut self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()>;
+    /// Its namespaces exist and can still be opened by others.
+    fn namespaces(&mut self, _pid: i32) -> Result<()> {
+        Ok(())
+    }
     /// The namespaces exist: run the prestart and createRuntime hooks.
     fn runtime_hooks(&mut self, pid: i32) -> Result<()>;
     /// The master side of the terminal.
@@ -248,7 +252,7 @@ impl Launch<'_> {
             match self.hear(attendant)? {
                 // The attendant saw to it when it was told of the process.
                 Some(ToParent::AwaitCgroup) => self.proceed()?,
-                Some(ToParent::IdMaps) => self.map_ids()?,
+                Some(ToParent::IdMaps) => self.map_ids(attendant)?,
                 Some(ToParent::Cloned(pid)) => self.take_over(pid, attendant)?,
                 Some(ToParent::RuntimeHooks) => {
                     attendant.runtime_hooks(self.pid)?;
@@ -285,7 +289,7 @@ impl Launch<'_> {
             .map_err(|failure| Error::system("answer", "the container's first process", failure))
     }
 
-    fn map_ids(&mut self) -> Result<()> {
+    fn map_ids(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
         if let Some(maps) = &self.plan.ids {
             idmaps::write(self.procfs.as_fd(), self.pid, maps)?;
         }
@@ -305,6 +309,7 @@ impl Launch<'_> {
             let score = score.to_string_lossy();
             idmaps::write_file(self.procfs.as_fd(), self.pid, "oom_score_adj", &score)?;
         }
+        attendant.namespaces(self.pid)?;
         self.proceed()
     }
 

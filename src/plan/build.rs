@@ -11,6 +11,7 @@ use super::landlock::{self, FenceStep, Whose};
 use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
+use super::reach::Network;
 use super::rootfs::{self, Frame};
 use super::secrets::SecretsStep;
 use super::steps::{HookStep, ProcessStep, RootStep};
@@ -51,6 +52,8 @@ pub struct Options {
     pub die_with_parent: bool,
     /// A directory with the socket for sd_notify.
     pub notify: Option<PathBuf>,
+    /// Somebody attaches a network to the container.
+    pub network: Option<Network>,
     /// Whom the seccomp filter asks.
     pub asks: Asks,
     /// Bind sources are paths without any link.
@@ -241,6 +244,12 @@ impl Create<'_> {
         Surroundings {
             keyring: keyring.then(|| format!("_ses.{}", self.options.id)),
             new_network: self.namespaces.makes(Kind::Network),
+            routes: self
+                .options
+                .network
+                .as_ref()
+                .map(Network::rules)
+                .unwrap_or_default(),
             may_set_groups: may_set_groups(enter, self.ids.as_ref(), self.facts),
             available_capabilities: available(self.namespaces.has(Kind::User), self.facts),
             names: (self.spec.hostname().clone(), self.spec.domainname().clone()),

@@ -18,6 +18,7 @@ pub mod landlock;
 pub mod mounts;
 pub mod process;
 pub mod program;
+pub mod reach;
 pub mod rootfs;
 pub mod secrets;
 pub mod steps;

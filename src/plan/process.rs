@@ -10,6 +10,7 @@ use oci_spec::runtime::{
 
 use super::filter::FilterStep;
 use super::init::InitStep;
+use super::reach::RouteRule;
 use super::steps::{Affinity, ExecStep, HookStep, LabelStep, ProcessStep};
 use super::{c_string, capabilities};
 use crate::error::Problem;
@@ -21,6 +22,8 @@ pub struct Surroundings {
     pub keyring: Option<String>,
     /// A network namespace was made, whose loopback device is down.
     pub new_network: bool,
+    /// Where packets may go, if somebody attaches a network.
+    pub routes: Vec<RouteRule>,
     /// setgroups(2) is possible.
     pub may_set_groups: bool,
     /// Capabilities the process can have at all.
@@ -55,6 +58,7 @@ pub fn steps(
     if around.new_network {
         steps.push(ProcessStep::LoopbackUp);
     }
+    steps.extend(around.routes.iter().cloned().map(ProcessStep::Route));
     if let Some(name) = around.names.0.as_deref().filter(|name| !name.is_empty()) {
         steps.push(ProcessStep::Hostname(c_string(name, "/hostname")?));
     }

@@ -7,6 +7,7 @@ use super::BindSource;
 pub use super::exec::{ExecStep, LabelStep};
 use super::landlock::FenceStep;
 use super::mounts::MountStep;
+use super::reach::RouteRule;
 use super::secrets::SecretsStep;
 
 /// Entering namespaces.
@@ -295,6 +296,8 @@ pub enum ProcessStep {
     StdioOwner(u32),
     /// Bring the loopback device up.
     LoopbackUp,
+    /// One rule for where packets may go.
+    Route(RouteRule),
     /// The name of the host.
     Hostname(CString),
     /// The name of the NIS domain.
@@ -364,6 +367,7 @@ impl fmt::Display for ProcessStep {
                 write!(f, "give pipes on descriptors 0 to 2 to user {uid}")
             }
             ProcessStep::LoopbackUp => f.write_str("bring the loopback device up"),
+            ProcessStep::Route(rule) => rule.fmt(f),
             ProcessStep::Hostname(name) => write!(f, "set the host name to {}", Text(name)),
             ProcessStep::Domainname(name) => write!(f, "set the domain name to {}", Text(name)),
             ProcessStep::Rlimit {

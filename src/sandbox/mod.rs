@@ -26,8 +26,9 @@ use crate::host::userland::Userland;
 use crate::policy;
 
 pub use accounts::Account;
-pub use request::{Bind, Limits, Net, Overlay, Request, Seccomp, Tmpfs};
+pub use request::{Bind, Limits, Net, Overlay, Request, Seccomp, Through, Tmpfs, Way};
 pub use skeleton::{Entry, Skeleton};
+pub use system::RESOLVER;
 
 /// The name of the root's directory in the bundle.
 pub const ROOTFS: &str = "rootfs";
@@ -241,6 +242,13 @@ impl Maker<'_> {
         use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Time, User, Uts};
         let mut kinds = vec![User, Pid, Mount, Ipc, Uts, Cgroup];
         kinds.extend(self.userland.time_namespaces.then_some(Time));
+        if let Net::Pasta(through) = &self.request.net {
+            kinds.push(Network);
+            self.note(
+                through.to_string(),
+                "what was not named cannot be reached; the kernel keeps to it, not pasta alone",
+            );
+        }
         if self.request.net == Net::None {
             kinds.push(Network);
             self.note(

@@ -1,5 +1,7 @@
 //! What a person asked for, in types.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxSeccomp;
@@ -74,13 +76,55 @@ pub struct Tmpfs {
 }
 
 /// What the program reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Net {
     /// Its own loopback.
     #[default]
     None,
     /// All that the host reaches.
     Host,
+    /// What pasta lets through.
+    Pasta(Through),
+}
+
+/// The ways through pasta.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Through {
+    /// To everything but the host's own loopback.
+    pub any: bool,
+    /// To these.
+    pub connect: Vec<Way>,
+    /// From the host's loopback to these ports inside.
+    pub listen: Vec<u16>,
+}
+
+/// A place to connect to, over TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// As it was written: a name or an address.
+    pub host: String,
+    /// What the host says that the name's addresses are.
+    pub addresses: Vec<IpAddr>,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Through {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ways: Vec<String> = Vec::new();
+        if self.any {
+            ways.push("out to everything but the host's loopback".into());
+        }
+        let named = self.connect.iter();
+        ways.extend(named.map(|way| format!("out to {} port {} over TCP", way.host, way.port)));
+        let listening = self.listen.iter();
+        ways.extend(listening.map(|port| format!("in from the host's loopback, port {port}")));
+        write!(
+            f,
+            "a network of its own, and through pasta {}",
+            ways.join(", ")
+        )
+    }
 }
 
 /// Limits that a person asked for; the others have defaults.

@@ -1,13 +1,17 @@
 //! The host's programs: `/usr`, what leads there, and a few files of `/etc`.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
 use super::mounts::{Kind, bind};
 use super::skeleton::Entry;
-use super::{Maker, Net};
+use super::{Maker, Net, Through};
 use crate::host::userland::Found;
+
+/// The address at which pasta answers questions of names.
+pub const RESOLVER: &str = "169.254.1.1";
 
 /// Names are looked up in the files below, and with a network also by DNS.
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
@@ -36,7 +40,7 @@ impl Maker<'_> {
     fn shown<'f>(&mut self, files: impl Iterator<Item = (&'f Path, &'f Found)>) -> Vec<Mount> {
         let mut mounts = Vec::new();
         for (path, found) in files {
-            if path == Path::new("/etc/resolv.conf") && self.request.net == Net::None {
+            if path == Path::new("/etc/resolv.conf") && self.request.net != Net::Host {
                 continue;
             }
             match found {
@@ -54,6 +58,21 @@ impl Maker<'_> {
         mounts
     }
 
+    /// How names are looked up behind pasta: those that were given have their
+    /// addresses already, the others are asked for where everything is open.
+    fn names_through(&mut self, through: &Through, hosts: &mut String) {
+        for way in &through.connect {
+            let named = way.host.parse::<IpAddr>().is_err();
+            let addresses = way.addresses.iter().filter(|_| named);
+            hosts.extend(addresses.map(|address| format!("{address} {}\n", way.host)));
+        }
+        if through.any {
+            let text = format!("nameserver {RESOLVER}\n");
+            self.skeleton
+                .put(Path::new("/etc/resolv.conf"), Entry::File(text));
+        }
+    }
+
     /// Files of `/etc` that are made up.
     pub(super) fn made_up(&mut self) {
         if self.request.rootfs.is_some() {
@@ -61,7 +80,10 @@ impl Maker<'_> {
             return;
         }
         let name = self.request.hostname.as_deref().unwrap_or("sandbox");
-        let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost {name}\n");
+        let mut hosts = format!("127.0.0.1 localhost {name}\n::1 localhost {name}\n");
+        if let Net::Pasta(through) = &self.request.net {
+            self.names_through(through, &mut hosts);
+        }
         let files: [(&str, String); 5] = [
             ("/etc/passwd", self.account.passwd()),
             ("/etc/group", self.account.group()),

@@ -24,6 +24,7 @@ pub mod process;
 pub mod restrict;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 

@@ -1,10 +1,12 @@
-//! The one thing a new network namespace needs: its loopback device up.
+//! What a new network namespace needs: its loopback device up, and rules for
+//! where packets may go.
 
 use std::os::fd::AsRawFd;
 
 use syscalls::Sysno;
 
 use super::{Result, call, call_with_numbers, owned, reg};
+use crate::error::Failure;
 
 /// Brings `lo` up in the caller's network namespace; 127.0.0.1 and ::1 come with it.
 pub fn loopback_up() -> Result<()> {
@@ -51,4 +53,44 @@ pub fn loopback_up() -> Result<()> {
         )
     }
     .map(drop)
+}
+
+/// Sends one request to the kernel's routing in the caller's network namespace
+/// and takes its answer.
+pub fn change_routing(message: &[u8]) -> Result<()> {
+    let kind = reg(libc::SOCK_RAW | libc::SOCK_CLOEXEC);
+    let socket = [
+        reg(libc::AF_NETLINK),
+        kind,
+        reg(libc::NETLINK_ROUTE),
+        0,
+        0,
+        0,
+    ];
+    let socket = call_with_numbers(Sysno::socket, socket).map(owned)?;
+    let at = reg(socket.as_raw_fd());
+    // SAFETY: the message is read only, and lives through the call; no address is given.
+    unsafe {
+        call(
+            Sysno::sendto,
+            [at, message.as_ptr() as usize, message.len(), 0, 0, 0],
+        )
+    }?;
+    // An nlmsghdr of 16 bytes, the error number, and the request's own header.
+    let mut answer = [0u8; 256];
+    // SAFETY: the buffer is writable, as long as is said, and lives through the call.
+    let length = unsafe {
+        call(
+            Sysno::recvfrom,
+            [at, answer.as_mut_ptr() as usize, answer.len(), 0, 0, 0],
+        )
+    }?;
+    let error = answer.get(16..20).filter(|_| length >= 20);
+    match error.and_then(|bytes| bytes.try_into().ok()) {
+        Some(bytes) => match i32::from_ne_bytes(bytes) {
+            0 => Ok(()),
+            errno => Err(Failure::of(Sysno::sendto, errno.saturating_neg())),
+        },
+        None => Err(Failure::of(Sysno::recvfrom, libc::EBADMSG)),
+    }
 }

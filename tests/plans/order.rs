@@ -148,6 +148,7 @@ fn privileges_go_last_and_for_good() {
             | ProcessStep::TerminalStdio
             | ProcessStep::StdioOwner(_)
             | ProcessStep::LoopbackUp
+            | ProcessStep::Route(_)
             | ProcessStep::Hostname(_)
             | ProcessStep::Domainname(_)
             | ProcessStep::Rlimit { .. }

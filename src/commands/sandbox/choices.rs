@@ -30,6 +30,8 @@ pub(super) struct Choices {
     pub(super) detach: bool,
     pub(super) tmpfs: Vec<String>,
     pub(super) net: Option<String>,
+    pub(super) connect: Vec<String>,
+    pub(super) listen: Vec<String>,
     pub(super) env: Vec<String>,
     #[serde(deserialize_with = "profile::word")]
     pub(super) user: Option<String>,
@@ -54,7 +56,7 @@ pub(super) struct Choices {
 }
 
 /// Options that may be given again and again: name, value, help.
-const LISTS: [(&str, &str, &str); 5] = [
+const LISTS: [(&str, &str, &str); 7] = [
     (
         "ro",
         "PATH[:DEST]",
@@ -74,6 +76,16 @@ const LISTS: [(&str, &str, &str); 5] = [
         "tmpfs",
         "DIR[:SIZE]",
         "An empty private directory in memory (repeatable)",
+    ),
+    (
+        "connect",
+        "HOST:PORT|any",
+        "With --net pasta: may connect to this (repeatable)",
+    ),
+    (
+        "listen",
+        "PORT",
+        "With --net pasta: the host's loopback reaches this port (repeatable)",
     ),
     (
         "env",
@@ -97,8 +109,8 @@ const SINGLE: [(&str, &str, &str); 16] = [
     ("chdir", "DIR", "Begin in this directory, inside"),
     (
         "net",
-        "none|host",
-        "What is reached: nothing (the default), or all the host does",
+        "none|host|pasta",
+        "What is reached: nothing (the default), all the host does,\nor through pasta what --connect and --listen name",
     ),
     ("user", "UID[:GID]", "User and group id inside"),
     ("hostname", "NAME", "Host name inside (default: sandbox)"),
@@ -190,6 +202,8 @@ impl Choices {
             detach: is_on(matches, "detach"),
             tmpfs: all(matches, "tmpfs"),
             net: given(matches, "net"),
+            connect: all(matches, "connect"),
+            listen: all(matches, "listen"),
             env: all(matches, "env"),
             user: given(matches, "user"),
             hostname: given(matches, "hostname"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 
 use super::choices::Choices;
+use super::net::Written;
 use super::paths::{self, Shown, Surroundings};
 use crate::commands::go_flags;
 use crate::commands::hardening;
@@ -73,7 +74,12 @@ impl Asked {
                 .iter()
                 .map(|text| tmpfs(text))
                 .collect::<Result<_>>()?,
-            net: net(choices.net.as_deref())?,
+            net: Written {
+                net: choices.net.as_deref(),
+                connect: &choices.connect,
+                listen: &choices.listen,
+            }
+            .read()?,
             env: env.filter_map(Result::transpose).collect::<Result<_>>()?,
             user: choices.user.as_deref().map(user).transpose()?,
             hostname: choices.hostname,
@@ -100,7 +106,9 @@ impl Asked {
 
     /// Options that exclude each other.
     fn checked(self) -> Result<Self> {
+        let attached = matches!(self.request.net, Net::Pasta(_));
         let watched = [
+            (attached, "--net pasta"),
             (self.record_profile.is_some(), "--record-profile"),
             (self.timeout.is_some(), "--timeout"),
         ];
@@ -220,14 +228,6 @@ impl Paths {
 
 fn wrong(option: &str, text: &str, right: &str) -> Error {
     Error::Usage(format!("{option} {text:?}: {right}"))
-}
-
-fn net(text: Option<&str>) -> Result<Net> {
-    match text {
-        None | Some("none") => Ok(Net::None),
-        Some("host") => Ok(Net::Host),
-        Some(other) => Err(wrong("--net", other, "give none or host")),
-    }
 }
 
 fn terminal(text: Option<&str>, detach: bool) -> Result<bool> {

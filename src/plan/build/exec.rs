@@ -46,6 +46,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let surroundings = Surroundings {
         keyring: target.new_keyring.then(|| format!("_ses.{}", target.id)),
         new_network: false,
+        routes: Vec::new(),
         may_set_groups: target.may_set_groups,
         available_capabilities: available(in_user_namespace, facts),
         names: (None, None),
