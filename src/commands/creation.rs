@@ -251,7 +251,7 @@ impl Creation<'_> {
             }
             Err(error) => {
                 let started = self.scope.as_ref().is_some_and(|one| one.1.has_started());
-                if started && let Err(error) = life::delete::end_scope(&self.record) {
+                if started && let Err(error) = life::scope::end(&self.record) {
                     log::warning(error);
                 }
                 clean_up(&self.record, cgroup);
@@ -302,6 +302,22 @@ impl Creation<'_> {
             start_socket::publish(self.slot.container().dir())?;
         }
         Ok(launched)
+    }
+
+    /// Goes on where capsid found that the user's systemd could be asked, and it
+    /// then did not do it: there was nothing to limit.
+    fn go_without_scope(&mut self, error: &Error) -> Result<()> {
+        let why = format!("no cgroup of its own: {error}");
+        log::warning(&why);
+        for limit in &self.hardened.limits {
+            policy::lose(&mut self.record.outcomes, limit.rule, &why);
+        }
+        let started = self.scope.take().is_some_and(|(_, one)| one.has_started());
+        // What systemd may still make has no limits and ends with the container.
+        if !started {
+            self.record.cgroup = None;
+        }
+        self.slot.container().save(&self.record)
     }
 }
 
@@ -391,14 +407,15 @@ impl Attendant for Creation<'_> {
         self.record.pid = pid;
         self.record.start_time = stat.start_time;
         self.slot.container().save(&self.record)?;
-        let left_out = match &mut self.scope {
-            Some((plan, manager)) => enter_scope(plan, manager, pid)?,
-            None => Vec::new(),
+        let Some((plan, manager)) = &mut self.scope else {
+            return Ok(());
         };
-        if self.note(&left_out) {
-            self.slot.container().save(&self.record)?;
+        match enter_scope(plan, manager, pid) {
+            Err(error) if plan.can_do_without_scope() => self.go_without_scope(&error),
+            Err(error) => Err(error),
+            Ok(left_out) if self.note(&left_out) => self.slot.container().save(&self.record),
+            Ok(_) => Ok(()),
         }
-        Ok(())
     }
 
     #[allow(

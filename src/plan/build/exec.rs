@@ -35,6 +35,8 @@ pub struct Target {
     pub fence: Option<Fence>,
     /// `linux.personality` as it was at create.
     pub personality: Option<LinuxPersonality>,
+    /// systemd puts the process into its cgroup.
+    pub awaits_cgroup: bool,
 }
 
 /// Plans one more process in a running container.
@@ -53,6 +55,10 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     };
     let limits = early_limits(process, facts, in_user_namespace);
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
+    let mut enter = enter.map_err(one)?;
+    if target.awaits_cgroup {
+        enter.await_cgroup();
+    }
     let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
     let domain = target
         .personality
@@ -75,7 +81,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         cgroup: None,
         ids: None,
         limits: Vec::new(),
-        enter: enter.map_err(one)?,
+        enter,
         sources: Vec::new(),
         root,
         process: steps,
