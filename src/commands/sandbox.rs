@@ -28,6 +28,7 @@ use crate::sys;
 
 mod choices;
 mod dangers;
+mod image;
 mod leftovers;
 mod missing;
 mod net;

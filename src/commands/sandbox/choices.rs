@@ -20,6 +20,7 @@ pub(super) struct Choices {
     pub(super) overlay: Vec<String>,
     pub(super) overlay_upper: Option<String>,
     pub(super) rootfs: Option<String>,
+    pub(super) image: Option<String>,
     #[serde(deserialize_with = "profile::word")]
     pub(super) timeout: Option<String>,
     #[serde(skip)]
@@ -95,7 +96,7 @@ const LISTS: [(&str, &str, &str); 7] = [
 ];
 
 /// Options of one value.
-const SINGLE: [(&str, &str, &str); 16] = [
+const SINGLE: [(&str, &str, &str); 17] = [
     (
         "overlay-upper",
         "DIR",
@@ -105,6 +106,11 @@ const SINGLE: [(&str, &str, &str); 16] = [
         "rootfs",
         "DIR",
         "The programs and libraries of this root directory, instead of the host's",
+    ),
+    (
+        "image",
+        "DIR[:TAG]@sha256:DIGEST",
+        "The root directory of an OCI image layout on disk, checked against\nthis digest",
     ),
     ("chdir", "DIR", "Begin in this directory, inside"),
     (
@@ -196,6 +202,7 @@ impl Choices {
             overlay: all(matches, "overlay"),
             overlay_upper: given(matches, "overlay-upper"),
             rootfs: given(matches, "rootfs"),
+            image: given(matches, "image"),
             timeout: given(matches, "timeout"),
             record_profile: given(matches, "record-profile"),
             json_status: given(matches, "json-status"),
@@ -223,7 +230,7 @@ impl Choices {
             Some(file) => profile::read(&file)?.overridden_by(choices),
             None => choices,
         };
-        if choices.command.is_empty() {
+        if choices.command.is_empty() && choices.image.is_none() {
             return Err(Error::Usage(
                 "no program is given: write it after --, for example capsid sandbox -- ls".into(),
             ));
@@ -245,9 +252,12 @@ impl Choices {
             overlay: both(self.overlay, other.overlay),
             overlay_upper: other.overlay_upper.or(self.overlay_upper),
             rootfs: other.rootfs.or(self.rootfs),
+            image: other.image.or(self.image),
             timeout: other.timeout.or(self.timeout),
             tmpfs: both(self.tmpfs, other.tmpfs),
             net: other.net.or(self.net),
+            connect: both(self.connect, other.connect),
+            listen: both(self.listen, other.listen),
             env: both(self.env, other.env),
             user: other.user.or(self.user),
             hostname: other.hostname.or(self.hostname),

@@ -15,7 +15,7 @@ use crate::commands::root;
 use crate::error::{Error, Result};
 
 /// Every key.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 24] = [
     "ro",
     "rw",
     "cwd",
@@ -23,9 +23,12 @@ const KEYS: [&str; 21] = [
     "overlay",
     "overlay-upper",
     "rootfs",
+    "image",
     "timeout",
     "tmpfs",
     "net",
+    "connect",
+    "listen",
     "env",
     "user",
     "hostname",
@@ -75,7 +78,11 @@ pub(super) fn read(file: &str) -> Result<Choices> {
         parsed.map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
     let base = path.parent().unwrap_or(Path::new("/"));
     let lists = [&mut choices.ro, &mut choices.rw, &mut choices.overlay];
-    let single = [&mut choices.overlay_upper, &mut choices.rootfs];
+    let single = [
+        &mut choices.overlay_upper,
+        &mut choices.rootfs,
+        &mut choices.image,
+    ];
     let paths = lists
         .into_iter()
         .flatten()
