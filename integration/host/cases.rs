@@ -22,6 +22,8 @@ pub(crate) enum Need {
     DebianRootfs,
     /// The controllers cpu, io, memory and pids on cgroup2.
     Controllers,
+    /// A systemd that manages cgroup2, and the role's bus.
+    Systemd,
     /// `CAPSID_TEST_DISK` names a disk that may be written to.
     Disk,
     /// The cgroup controller `cpu`.
@@ -49,6 +51,7 @@ impl Need {
             | Need::Busybox
             | Need::DebianRootfs
             | Need::Controllers
+            | Need::Systemd
             | Need::Disk => None,
         }
     }

@@ -222,12 +222,7 @@ fn killed_in_a_hook(test: &Test) {
     let inside = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     creating.signal(Signal::SIGKILL);
     creating.stop();
-    // The hook has no part in this any more, and would outlive the test.
-    let said = fs::read_to_string(&file).unwrap_or_default();
-    let said: Value = serde_json::from_str(&said).unwrap_or_default();
-    let hook = said["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-    let hook = hook.unwrap_or_else(|| panic!("the hook left no number: {said}"));
-    assert!(kill(Pid::from_raw(hook), Signal::SIGKILL).is_ok());
+    end_hook(&file);
     assert!(
         !inside.trim().is_empty(),
         "nothing was in {}",
@@ -236,6 +231,17 @@ fn killed_in_a_hook(test: &Test) {
     assert!(cgroup.exists(), "there is nothing to clean up");
     bundle.on(&["delete", "--force"]).ok();
     bundle.assert_nothing_left();
+}
+
+/// Ends a hook whose runtime was killed, by what it left in its file: it has no
+/// part in the test any more, and would outlive it.
+#[track_caller]
+pub(crate) fn end_hook(file: &Path) {
+    let said = fs::read_to_string(file).unwrap_or_default();
+    let said: Value = serde_json::from_str(&said).unwrap_or_default();
+    let hook = said["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    let hook = hook.unwrap_or_else(|| panic!("the hook left no number: {said}"));
+    assert!(kill(Pid::from_raw(hook), Signal::SIGKILL).is_ok());
 }
 
 /// At whatever moment the runtime is killed, `delete --force` finds all of it.

@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     /// Subordinate ids of the user with a range: the first, and how many.
     pub(crate) range: (u32, u32),
     own: Identity,
+    /// The user with a range that `CAPSID_TEST_USER` names, instead of one made up.
+    user: Option<Identity>,
     home_cgroup: String,
     unprivileged_userns: bool,
     subids: bool,
@@ -64,6 +66,9 @@ impl Machine {
             range: SUBIDS,
             base,
             own,
+            user: std::env::var("CAPSID_TEST_USER")
+                .ok()
+                .and_then(|name| account(&name)),
             home_cgroup: own_cgroup(),
         };
         if full {
@@ -94,9 +99,7 @@ impl Machine {
         self.subids = in_path("newuidmap").is_some()
             && in_path("newgidmap").is_some()
             && (self.root || subids(self.own.uid).is_some());
-        self.range = subids(self.own.uid)
-            .filter(|_| !self.root)
-            .unwrap_or(SUBIDS);
+        self.range = subids(self.identity(Role::Rootless).uid).unwrap_or(SUBIDS);
         for role in ROLES {
             let who = self.identity(role);
             let dir = self.role_dir(role);
@@ -123,8 +126,8 @@ impl Machine {
         for (file, lines, keep) in [
             ("passwd", users, true),
             ("group", groups, true),
-            ("subuid", range.clone(), false),
-            ("subgid", range, false),
+            ("subuid", range.clone(), self.user.is_some()),
+            ("subgid", range, self.user.is_some()),
         ] {
             let real = Path::new("/etc").join(file);
             let old = if keep {
@@ -163,15 +166,29 @@ impl Machine {
         match role {
             Role::Root => self.own,
             _ if !self.root => self.own,
-            Role::Rootless => Identity {
+            Role::Rootless => self.user.unwrap_or(Identity {
                 uid: RANGED,
                 gid: RANGED,
-            },
+            }),
             Role::Single => Identity {
                 uid: SINGLE,
                 gid: SINGLE,
             },
         }
+    }
+
+    /// Whether a role can ask a systemd for cgroups of this hierarchy.
+    fn has_systemd(&self, role: Role) -> bool {
+        let bus = match role {
+            Role::Root => PathBuf::from("/run/dbus/system_bus_socket"),
+            _ => self.session_dir(role).join("bus"),
+        };
+        Path::new("/sys/fs/cgroup/init.scope").exists() && bus.exists()
+    }
+
+    /// What XDG_RUNTIME_DIR is for a role that has logged in.
+    pub(crate) fn session_dir(&self, role: Role) -> PathBuf {
+        PathBuf::from(format!("/run/user/{}", self.identity(role).uid))
     }
 
     /// The directory of a role.
@@ -226,6 +243,11 @@ impl Machine {
             Need::Disk if disk().is_none() => skip(
                 "disk",
                 "CAPSID_TEST_DISK names no disk; integration/machine/run has one",
+            ),
+            Need::Systemd if !self.has_systemd(role) => skip(
+                "systemd",
+                "no systemd manages this cgroup2 and has the role's bus; \
+                 integration/machine/run --systemd has",
             ),
             Need::Io if !has_block_device() => skip("controllers", "there is no block device"),
             need => {
@@ -334,6 +356,20 @@ fn has_controller(name: &str) -> bool {
 
 fn has_block_device() -> bool {
     fs::read_dir("/sys/block").is_ok_and(|mut disks| disks.next().is_some())
+}
+
+/// The numbers of a user.
+fn account(name: &str) -> Option<Identity> {
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let fields = accounts.lines().map(|line| line.split(':').collect());
+    fields
+        .filter(|fields: &Vec<&str>| fields.first() == Some(&name))
+        .find_map(|fields| {
+            Some(Identity {
+                uid: fields.get(2)?.parse().ok()?,
+                gid: fields.get(3)?.parse().ok()?,
+            })
+        })
 }
 
 fn subids(uid: u32) -> Option<(u32, u32)> {

@@ -40,6 +40,7 @@ mod roles;
 mod runtime;
 mod seccomp;
 mod supervisors;
+mod systemd;
 mod terminal;
 
 use cases::{Case, Skip};
@@ -100,6 +101,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("seccomp", supervisors::cases()),
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
+        ("systemd", systemd::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
     ]
