@@ -257,6 +257,7 @@ impl Case {
             ),
         };
         let request = systemd::Request {
+            asked: true,
             id: ID,
             path,
             instance,
@@ -305,6 +306,7 @@ impl Case {
         let namespaces = Namespaces::of(&hardened.spec);
         let linux = hardened.spec.linux().as_ref();
         let target = Target {
+            awaits_cgroup: false,
             id: ID.into(),
             differing: Kind::ALL
                 .iter()

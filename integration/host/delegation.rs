@@ -176,7 +176,7 @@ fn controller_not_enabled(test: &Test) {
 
 fn limits_without_delegation(test: &Test) {
     let bundle = Bundle::new(test).edit(|config| config["linux"]["resources"] = memory(64 * MIB));
-    bundle.refused(&["no write access", "Delegate=yes"]);
+    bundle.refused(&["no write access", "the user's systemd", "Delegate=yes"]);
 }
 
 fn no_limits_without_delegation(test: &Test) {

@@ -235,7 +235,7 @@ impl Creation<'_> {
             }
             Err(error) => {
                 let started = self.scope.as_ref().is_some_and(|one| one.1.has_started());
-                if started && let Err(error) = life::delete::end_scope(&self.record) {
+                if started && let Err(error) = life::scope::end(&self.record) {
                     log::warning(error);
                 }
                 clean_up(&self.record, cgroup);
@@ -267,6 +267,18 @@ impl Creation<'_> {
             start_socket::publish(self.slot.container().dir())?;
         }
         Ok(launched)
+    }
+
+    /// Goes on where capsid found that the user's systemd could be asked, and it
+    /// then did not do it: there was nothing to limit.
+    fn go_without_scope(&mut self, error: &Error) -> Result<()> {
+        log::warning(format!("no cgroup of its own: {error}"));
+        let started = self.scope.take().is_some_and(|(_, one)| one.has_started());
+        // What systemd may still make has no limits and ends with the container.
+        if !started {
+            self.record.cgroup = None;
+        }
+        self.slot.container().save(&self.record)
     }
 }
 
@@ -356,9 +368,12 @@ impl Attendant for Creation<'_> {
         self.record.pid = pid;
         self.record.start_time = stat.start_time;
         self.slot.container().save(&self.record)?;
-        match &mut self.scope {
-            Some((plan, manager)) => enter_scope(plan, manager, pid),
-            None => Ok(()),
+        let Some((plan, manager)) = &mut self.scope else {
+            return Ok(());
+        };
+        match enter_scope(plan, manager, pid) {
+            Err(error) if plan.can_do_without_scope() => self.go_without_scope(&error),
+            entered => entered,
         }
     }
 

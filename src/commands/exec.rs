@@ -17,11 +17,13 @@ use crate::execute::cgroup::Cgroup;
 use crate::execute::foreground::{self, Ended, Signals};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::host::Facts;
-use crate::host::cgroup::CgroupFacts;
 use crate::plan::Plan;
 use crate::plan::build::{self, Target};
 use crate::state::{Record, Status};
 
+use cgroup::Entry;
+
+mod cgroup;
 mod process;
 
 pub(crate) fn command() -> Command {
@@ -104,6 +106,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     check_terminal(terminal, args.detach, args.console_socket.as_deref())?;
     let (preserved_fds, _) = creation::preserved(args.preserve_fds, false)?;
     let facts = Facts::read();
+    let entry = Entry::of(&record, &args.cgroup)?;
     let target = Target {
         id: record.id.clone(),
         differing: record.namespaces,
@@ -111,6 +114,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         preserved_fds,
         filter: record.filter.clone(),
         personality: record.personality.clone(),
+        awaits_cgroup: matches!(entry, Entry::Systemd(_)),
     };
     let planned = build::for_exec(&process, &facts, &target);
     let (plan, warnings) = planned.map_err(|problems| Error::Spec {
@@ -127,6 +131,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         args: &args,
         record: &record,
         console: None,
+        entry,
     };
     let launched = exec.launch(&plan)?;
     exec.announce().process(&launched)?;
@@ -157,36 +162,11 @@ fn may_set_groups(pid: i32, facts: &Facts) -> bool {
     answer.map_or(facts.may_set_groups, |word| word.trim() != "deny")
 }
 
-/// The cgroup the process starts in: the container's, or one below it.
-fn cgroup_for(args: &ExecArgs, record: &Record) -> Result<Option<Cgroup>> {
-    let Some(own) = &record.cgroup else {
-        return Ok(None);
-    };
-    let below = args
-        .cgroup
-        .first()
-        .map_or("", |path| path.trim_start_matches('/'));
-    if args.cgroup.len() > 1 || below.split('/').any(|part| part == "..") {
-        return Err(Error::Usage(format!(
-            "--cgroup {}: give one path below the container's cgroup, without ..",
-            args.cgroup.join(" --cgroup ")
-        )));
-    }
-    let path = own.path.join(below);
-    match Cgroup::open(&path)? {
-        Some(cgroup) => Ok(Some(cgroup)),
-        None => Err(Error::Missing {
-            doing: "enter the cgroup".into(),
-            missing: format!("{} does not exist", path.display()),
-            repair: "make it inside the container's cgroup first".into(),
-        }),
-    }
-}
-
 struct Exec<'a> {
     args: &'a ExecArgs,
     record: &'a Record,
     console: Option<OwnedFd>,
+    entry: Entry,
 }
 
 impl Exec<'_> {
@@ -199,17 +179,20 @@ impl Exec<'_> {
         }
     }
 
-    /// Starts the process in the container's cgroup, or in that of its first
-    /// process: an init system inside moves itself to a leaf, and then the
-    /// container's own cgroup takes no processes any more.
+    /// Starts the process in its cgroup, or in that of the first process: an init
+    /// system inside moves itself to a leaf, and then the container's own cgroup
+    /// takes no processes any more.
     fn launch(&mut self, plan: &Plan) -> Result<Launched> {
-        let cgroup = cgroup_for(self.args, self.record)?;
-        match self.launch_in(plan, cgroup.as_ref()) {
+        let cgroup = match &self.entry {
+            Entry::Nowhere | Entry::Systemd(..) => None,
+            Entry::Clone(cgroup) => Some(cgroup.clone()),
+        };
+        match self.launch_in(plan, cgroup.as_deref()) {
             Err(Error::System { failure, .. })
                 if failure == Failure::of(Sysno::clone3, libc::EBUSY)
                     && self.args.cgroup.is_empty() =>
             {
-                let cgroup = cgroup_of_init(self.record)?;
+                let cgroup = cgroup::of_init(self.record)?;
                 self.launch_in(plan, cgroup.as_ref())
             }
             other => other,
@@ -227,16 +210,12 @@ impl Exec<'_> {
     }
 }
 
-/// The cgroup that the container's first process is in now.
-fn cgroup_of_init(record: &Record) -> Result<Option<Cgroup>> {
-    let facts = CgroupFacts::of(record.pid)?;
-    let mount = facts.mount.unwrap_or_default();
-    Cgroup::open(&mount.join(facts.own.strip_prefix("/").unwrap_or(&facts.own)))
-}
-
 impl Attendant for Exec<'_> {
-    fn process(&mut self, _pid: i32, _pidfd: BorrowedFd<'_>) -> Result<()> {
-        Ok(())
+    fn process(&mut self, pid: i32, _pidfd: BorrowedFd<'_>) -> Result<()> {
+        match &mut self.entry {
+            Entry::Systemd(scope) => scope.take_in(pid),
+            Entry::Nowhere | Entry::Clone(_) => Ok(()),
+        }
     }
 
     fn runtime_hooks(&mut self, _pid: i32) -> Result<()> {

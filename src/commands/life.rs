@@ -16,6 +16,7 @@ pub(crate) mod freeze;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod ps;
+pub(crate) mod scope;
 pub(crate) mod state;
 pub(crate) mod update;
 

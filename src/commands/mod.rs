@@ -25,6 +25,7 @@ mod list;
 mod notify;
 mod pause;
 mod pid_file;
+mod place;
 mod prepared;
 mod ps;
 mod resume;

@@ -6,17 +6,16 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
+use super::place::{Place, Wish};
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
-use crate::execute::systemd::{Environment, Manager};
+use crate::execute::systemd::Manager;
 use crate::host::Facts;
-use crate::host::cgroup::{Access, CgroupFacts};
 use crate::host::mountinfo;
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
-use crate::plan::cgroup::systemd::{self, Instance};
-use crate::plan::cgroup::{self, CgroupPlan, Request};
+use crate::plan::cgroup::{CgroupPlan, Request};
 use crate::policy::{self, HardenedSpec};
 use crate::seccomp::Asks;
 use crate::spec::bundle;
@@ -98,24 +97,12 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         .iter()
         .for_each(|outcome| log::debug(format!("rule {outcome}")));
     let rootfs = root_directory(&hardened, &file)?;
-    // Whether to go on without a cgroup: `--rootless` decides nothing else. As
-    // root of a child user namespace engines of ordinary users call.
-    let real_root = facts.is_real_root();
-    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
-    let must_have = must_have && !global.best_effort;
-    let mut choice = Choice::default();
-    let mut manager = match global.systemd_cgroup {
-        true => Some(Manager::connect(instance(&facts), &Environment::read())?),
-        false => None,
-    };
-    let wish = CgroupWish {
-        spec: &hardened.spec,
-        id,
-        must_have,
-        best_effort: global.best_effort,
-        file: &file,
-    };
-    let cgroup = plan_cgroup(&wish, &facts, &mut choice, manager.as_mut())?;
+    let place = wish(global, &hardened.spec, id, &file, &facts).find(&facts)?;
+    let Place {
+        plan: cgroup,
+        manager,
+        mut choice,
+    } = place;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
     Ok(Prepared {
@@ -171,103 +158,36 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(nearest.map_or_else(|| "/".into(), |mount| mount.point.clone()))
 }
 
-/// Root of a user namespace is an ordinary user to the machine's systemd.
-fn instance(facts: &Facts) -> Instance {
-    if facts.is_real_root() {
-        Instance::System
-    } else {
-        Instance::User
-    }
-}
-
-struct CgroupWish<'a> {
+/// What the bundle and the command line say of the cgroup.
+fn wish<'a>(
+    global: &Global,
     spec: &'a Spec,
     id: &'a str,
-    must_have: bool,
-    best_effort: bool,
     file: &'a Path,
-}
-
-fn plan_cgroup(
-    wish: &CgroupWish<'_>,
     facts: &Facts,
-    choice: &mut Choice,
-    manager: Option<&mut Manager>,
-) -> Result<Option<CgroupPlan>> {
-    let linux = wish.spec.linux().as_ref();
-    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    let refused = |problems| Error::Spec {
-        file: wish.file.to_owned(),
-        problems,
-    };
-    let cgroups = CgroupFacts::read()?;
-    let request = Request {
-        id: wish.id,
-        // With systemd it is no path.
-        path: path.filter(|_| manager.is_none()),
-        resources: linux.and_then(|linux| linux.resources().as_ref()),
-        devices: linux
-            .and_then(|linux| linux.devices().as_deref())
-            .unwrap_or_default(),
-        device_filter: facts.is_real_root(),
-    };
-    let plan = cgroup::plan(&request, &cgroups).map_err(refused)?;
-    plan.notes.iter().for_each(log::warning);
-    let plan = if wish.best_effort {
-        plan.waived()
-    } else {
-        plan
-    };
-    if let (Some(manager), true) = (manager, cgroups.mount.is_some()) {
-        let request = systemd::Request {
-            id: wish.id,
-            path,
-            instance: instance(facts),
-            control_group: &manager.control_group()?,
-        };
-        let annotations = wish.spec.annotations().iter().flatten();
-        let annotations = annotations.map(|(key, value)| (key.as_str(), value.as_str()));
-        choice.reason = "a scope of systemd, as --systemd-cgroup says".into();
-        let plan = systemd::in_scope(plan, &request, annotations);
-        return plan.map(Some).map_err(refused);
-    }
-    let access = cgroups.access(&plan.path);
-    settle(plan, &access, wish, choice)
-}
-
-/// The plan or none, with the reason.
-fn settle(
-    plan: CgroupPlan,
-    access: &Access,
-    wish: &CgroupWish<'_>,
-    choice: &mut Choice,
-) -> Result<Option<CgroupPlan>> {
-    let filtered = plan.devices.is_some();
-    match plan.clone().settle(access, wish.must_have)? {
-        Ok(plan) => {
-            let linux = wish.spec.linux().as_ref();
-            let named = linux.is_some_and(|linux| linux.cgroups_path().is_some());
-            choice.reason = match named {
-                true => "where linux.cgroupsPath says, which can be written".into(),
-                false => "beside capsid's own, which can be written".into(),
-            };
-            if wish.best_effort {
-                choice.lose_processes(&plan);
-            }
-            Ok(Some(plan))
-        }
-        Err(reason) => {
-            if filtered {
-                // Real root with --rootless: nothing else keeps devices away.
-                log::warning(format!("{reason}; so no device filter either"));
-            } else {
-                log::debug(&reason);
-            }
-            choice.reason = reason;
-            if wish.best_effort {
-                choice.lose_all(&plan);
-            }
-            Ok(None)
-        }
+) -> Wish<'a> {
+    let linux = spec.linux().as_ref();
+    let real_root = facts.is_real_root();
+    // Whether to go on without a cgroup: `--rootless` decides nothing else. As
+    // root of a child user namespace engines of ordinary users call.
+    let must_have = global.rootless.map_or(real_root, |rootless| !rootless);
+    let annotations = spec.annotations().iter().flatten();
+    Wish {
+        request: Request {
+            id,
+            path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            resources: linux.and_then(|linux| linux.resources().as_ref()),
+            devices: linux
+                .and_then(|linux| linux.devices().as_deref())
+                .unwrap_or_default(),
+            device_filter: real_root,
+        },
+        annotations: annotations
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect(),
+        systemd: global.systemd_cgroup,
+        must_have: must_have && !global.best_effort,
+        best_effort: global.best_effort,
+        file,
     }
 }

@@ -8,7 +8,7 @@ use syscalls::Sysno;
 
 use crate::error::{Error, Failure, Result};
 use crate::plan::cgroup::Limit;
-use crate::plan::cgroup::systemd::{Instance, Scope};
+use crate::plan::cgroup::systemd::{Instance, Property, Scope};
 
 mod bus;
 mod wire;
@@ -51,7 +51,7 @@ pub struct Environment {
     pub system: Option<std::ffi::OsString>,
     /// `DBUS_SESSION_BUS_ADDRESS`
     pub session: Option<std::ffi::OsString>,
-    /// `XDG_RUNTIME_DIR`
+    /// `XDG_RUNTIME_DIR`, or where that is for every user of a machine with systemd.
     pub runtime: Option<std::ffi::OsString>,
 }
 
@@ -59,10 +59,12 @@ impl Environment {
     /// Reads them.
     pub fn read() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        // su and cron leave it unset, and the user's bus may be there all the same.
+        let usual = || format!("/run/user/{}", nix::unistd::geteuid()).into();
         Self {
             system: variable("DBUS_SYSTEM_BUS_ADDRESS"),
             session: variable("DBUS_SESSION_BUS_ADDRESS"),
-            runtime: variable("XDG_RUNTIME_DIR"),
+            runtime: variable("XDG_RUNTIME_DIR").or_else(|| Some(usual())),
         }
     }
 
@@ -117,6 +119,18 @@ impl Manager {
     /// # Errors
     /// [`Error::Missing`].
     pub fn control_group(&mut self) -> Result<String> {
+        self.property("ControlGroup")
+    }
+
+    /// Its version, as it names it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn version(&mut self) -> Result<String> {
+        self.property("Version")
+    }
+
+    fn property(&mut self, name: &str) -> Result<String> {
         let method = Method {
             destination: NAME,
             path: PATH,
@@ -125,16 +139,16 @@ impl Manager {
         };
         let mut body = Writer::default();
         body.text(MANAGER);
-        body.text("ControlGroup");
+        body.text(name);
         let reply = self.bus.call(&method, &self.owner, "ss", body);
-        let group = reply.and_then(|reply| {
+        let value = reply.and_then(|reply| {
             let mut reader = Reader::new(&reply.body);
             match reader.signature()? {
                 "s" => Ok(reader.text()?.to_owned()),
                 _ => Err(Fault::Malformed),
             }
         });
-        group.map_err(|fault| self.failed("read the ControlGroup of", "itself", &fault))
+        value.map_err(|fault| self.failed("read the property", name, &fault))
     }
 
     /// Makes a scope with a process in it, and waits until it is there.
@@ -157,6 +171,38 @@ impl Manager {
         self.started = !matches!(outcome, Err(Fault::Refused { .. }));
         let job = outcome.map_err(|fault| self.failed(doing, unit, &fault))?;
         self.await_job(&job, doing, unit)
+    }
+
+    /// Changes properties of a unit, until it ends, and waits until systemd has
+    /// written what follows from them into the unit's cgroup.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with systemd's own words.
+    pub fn set(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
+        let mut body = Writer::default();
+        body.text(unit);
+        // Not on disk.
+        body.flag(true);
+        body.array(8, |w| write_properties(w, properties));
+        let reply = self.manager_call("SetUnitProperties", "sba(sv)", body);
+        reply.map_err(|fault| self.failed("change the properties of", unit, &fault))?;
+        // It answers first and writes then, before it takes the next message.
+        self.control_group().map(drop)
+    }
+
+    /// Has a process put into a unit's cgroup, or below that; `below` is a path
+    /// that begins with a slash, or empty.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with systemd's own words.
+    pub fn attach(&mut self, unit: &str, below: &str, pid: i32) -> Result<()> {
+        let mut body = Writer::default();
+        body.text(unit);
+        body.text(below);
+        body.array(4, |w| w.u32(pid.cast_unsigned()));
+        let reply = self.manager_call("AttachProcessesToUnit", "ssau", body);
+        let failed = |fault| self.failed("have a process put into", unit, &fault);
+        reply.map(drop).map_err(failed)
     }
 
     /// Whether there may be a scope that has to be stopped.
@@ -242,13 +288,8 @@ impl Manager {
         let mut body = Writer::default();
         body.text(&scope.unit);
         body.text("replace");
-        body.array(8, |w| {
-            for property in scope.properties(pid.cast_unsigned(), limits) {
-                w.structure();
-                w.text(&property.name);
-                w.variant(&property.value);
-            }
-        });
+        let properties = scope.properties(pid.cast_unsigned(), limits);
+        body.array(8, |w| write_properties(w, &properties));
         // No units beside it.
         body.array(8, |_| {});
         let reply = self.manager_call("StartTransientUnit", "ssa(sv)a(sa(sv))", body)?;
@@ -321,6 +362,14 @@ impl Manager {
             missing: format!("{}: {}", self.instance, describe(fault)),
             repair,
         }
+    }
+}
+
+fn write_properties(writer: &mut Writer, properties: &[Property]) {
+    for property in properties {
+        writer.structure();
+        writer.text(&property.name);
+        writer.variant(&property.value);
     }
 }
 

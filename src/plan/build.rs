@@ -262,6 +262,8 @@ pub struct Target {
     pub filter: Filter,
     /// `linux.personality` as it was at create.
     pub personality: Option<LinuxPersonality>,
+    /// systemd puts the process into its cgroup.
+    pub awaits_cgroup: bool,
 }
 
 /// Plans one more process in a running container.
@@ -278,6 +280,10 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     };
     let limits = early_limits(process, facts, in_user_namespace);
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
+    let mut enter = enter.map_err(one)?;
+    if target.awaits_cgroup {
+        enter.await_cgroup();
+    }
     let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
     let domain = target
         .personality
@@ -298,7 +304,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         cgroup: None,
         ids: None,
         limits: Vec::new(),
-        enter: enter.map_err(one)?,
+        enter,
         sources: Vec::new(),
         root: if terminal {
             // Only whoever is mapped in there may give the terminal away.

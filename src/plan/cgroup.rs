@@ -85,6 +85,12 @@ impl CgroupPlan {
         self.limits.iter().any(|limit| limit.required)
     }
 
+    /// Whether the container can go on without the scope that capsid chose for it.
+    pub fn can_do_without_scope(&self) -> bool {
+        let asked = self.scope.as_ref().is_some_and(|scope| scope.asked);
+        !asked && !self.is_required()
+    }
+
     /// Decides whether the container has a cgroup of its own.
     ///
     /// Without limits it can go without where none can be had: then this gives

@@ -106,11 +106,18 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
         enter.first.push(EnterStep::NewCgroupNamespace);
     }
     if circumstances.awaits_cgroup {
-        // Before all else: nothing happens outside of the limits, and a user's
-        // systemd moves only what still has that user's id.
-        enter.first.insert(0, EnterStep::AwaitCgroup);
+        enter.await_cgroup();
     }
     Ok(enter)
+}
+
+impl Enter {
+    /// Has the first process wait for systemd before all else: nothing happens
+    /// outside of the limits, and a user's systemd moves only what still has that
+    /// user's id.
+    pub fn await_cgroup(&mut self) {
+        self.first.insert(0, EnterStep::AwaitCgroup);
+    }
 }
 
 fn take_score(steps: &mut Vec<EnterStep>) -> Option<CString> {

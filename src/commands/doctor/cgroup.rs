@@ -1,16 +1,17 @@
 //! Where a container's cgroup would be, and which limits it could have.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::{LinuxPidsBuilder, LinuxResources};
 
+use super::super::place::Wish;
 use super::finding::{Finding, Status};
 use crate::error::{Error, Result};
 use crate::execute::cgroup::{not_handed_down, not_listed};
 use crate::host::cgroup::CgroupFacts;
 use crate::host::controllers::{self, Obstacle};
 use crate::host::{Facts, mountinfo};
-use crate::plan::cgroup::{self, CgroupPlan, Request};
+use crate::plan::cgroup::{CgroupPlan, Request};
 
 const GROUP: &str = "cgroup";
 
@@ -35,7 +36,8 @@ const CONTROLLERS: [(&str, Status, &str); 6] = [
 pub(super) fn examine(facts: &Facts, findings: &mut Vec<Finding>) {
     findings.push(mode());
     let line = Finding::ok(GROUP, "place", "", "containers get a cgroup of their own");
-    let (cgroups, plan) = match place(facts) {
+    let found = CgroupFacts::read().and_then(|cgroups| Ok((cgroups, place(facts)?)));
+    let (cgroups, plan) = match found {
         Ok(found) => found,
         Err(error) => {
             let means = "limits cannot be enforced";
@@ -45,8 +47,12 @@ pub(super) fn examine(facts: &Facts, findings: &mut Vec<Finding>) {
         }
     };
     let parent = plan.path.parent().unwrap_or(&plan.mount);
+    let parent_name = parent.display();
     findings.push(Finding {
-        found: format!("containers get cgroups in {}", parent.display()),
+        found: match &plan.scope {
+            Some(scope) => format!("{} makes scopes in {parent_name}", scope.instance),
+            None => format!("containers get cgroups in {parent_name}"),
+        },
         ..line
     });
     for (name, worst, asking) in CONTROLLERS {
@@ -90,26 +96,25 @@ fn mode() -> Finding {
 }
 
 /// What `create` would decide for a bundle with a limit and no `cgroupsPath`.
-fn place(facts: &Facts) -> Result<(CgroupFacts, CgroupPlan)> {
-    let cgroups = CgroupFacts::read()?;
+fn place(facts: &Facts) -> Result<CgroupPlan> {
     let mut limited = LinuxResources::default();
     limited.set_pids(LinuxPidsBuilder::default().limit(100i64).build().ok());
-    let request = Request {
-        id: "ID",
-        path: None,
-        resources: Some(&limited),
-        devices: &[],
-        device_filter: facts.is_real_root(),
+    let wish = Wish {
+        request: Request {
+            id: "ID",
+            path: None,
+            resources: Some(&limited),
+            devices: &[],
+            device_filter: facts.is_real_root(),
+        },
+        annotations: Vec::new(),
+        systemd: false,
+        must_have: true,
+        best_effort: false,
+        file: Path::new("config.json"),
     };
-    let plan = cgroup::plan(&request, &cgroups).map_err(|problems| Error::Spec {
-        file: PathBuf::from("config.json"),
-        problems,
-    })?;
-    let access = cgroups.access(&plan.path);
-    match plan.settle(&access, true)? {
-        Ok(plan) => Ok((cgroups, plan)),
-        Err(reason) => Err(Error::Usage(reason)),
-    }
+    let found = wish.find(facts)?;
+    found.plan.ok_or(Error::Usage(found.choice.reason))
 }
 
 fn controller(

@@ -1,20 +1,18 @@
 //! Security modules, systemd, and capsid's own needs.
 
-use std::fs;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
-
 use super::super::cli::Global;
+use super::super::place::instance;
 use super::super::root;
 use super::finding::{Finding, Status};
 use crate::error::Error;
 use crate::execute::protect;
+use crate::execute::systemd::{Environment, Manager};
 use crate::host::{Facts, kernel};
 
 pub(super) fn examine(facts: &Facts, global: &Global, findings: &mut Vec<Finding>) {
     findings.push(security_modules());
     findings.push(landlock());
-    findings.push(bus(facts));
+    findings.push(systemd(facts));
     findings.push(state(global));
     findings.push(self_protection());
 }
@@ -49,43 +47,35 @@ fn landlock() -> Finding {
     Finding::ok("security", "Landlock", found, "capsid does not use it")
 }
 
-/// The bus on which this caller would ask systemd for a cgroup.
-fn bus(facts: &Facts) -> Finding {
-    let real_root = facts.is_real_root();
-    let (name, path, repair) = if real_root {
-        let path = PathBuf::from("/run/dbus/system_bus_socket");
-        (
-            "system bus",
-            path,
-            "boot with systemd and install dbus".to_owned(),
-        )
-    } else {
-        let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-        let runtime =
-            given.map_or_else(|| format!("/run/user/{}", facts.uid).into(), PathBuf::from);
-        let repair = "as root: apt install dbus-user-session && loginctl enable-linger USER; \
-                      then log in again, by ssh or machinectl and not by su";
-        ("user bus", runtime.join("bus"), repair.to_owned())
-    };
+/// Whether systemd answers this caller: it makes cgroups with `--systemd-cgroup`,
+/// and for ordinary users where nothing is delegated.
+fn systemd(facts: &Facts) -> Finding {
     let line = Finding::ok(
         "systemd",
-        name,
-        format!("{} is there", path.display()),
+        match facts.is_real_root() {
+            true => "system bus",
+            false => "user bus",
+        },
+        "",
         "systemd can be asked for a cgroup",
     );
-    if is_socket(&path) {
-        return line;
+    let answer = Manager::connect(instance(facts), &Environment::read())
+        .and_then(|mut manager| Ok((manager.version()?, manager.control_group()?)));
+    match answer {
+        Ok((version, group)) => Finding {
+            found: match group.as_str() {
+                "" | "/" => format!("systemd {version} answers"),
+                group => format!("systemd {version} answers; its cgroup is {group}"),
+            },
+            ..line
+        },
+        Err(error) => line.fails(
+            Status::Degraded,
+            error,
+            "systemd cannot be asked for a cgroup; a cgroup that may be written is needed",
+            "see systemctl status",
+        ),
     }
-    line.is(
-        Status::Degraded,
-        format!("there is no socket {}", path.display()),
-        "systemd cannot be asked for a cgroup; a cgroup that may be written is needed",
-        repair,
-    )
-}
-
-fn is_socket(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
 fn state(global: &Global) -> Finding {

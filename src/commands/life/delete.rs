@@ -6,13 +6,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::scope;
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
-use crate::execute::systemd::{Environment, Manager};
-use crate::log;
-use crate::plan::cgroup::systemd::Instance;
-use crate::state::{Container, Driver, Record, Status};
+use crate::state::{Container, Record, Status};
 use crate::sys;
 
 /// How long another command may hold the container, and how long a killed
@@ -73,39 +71,12 @@ fn remove(root: &Path, id: &str, force: bool) -> Result<Option<Record>> {
     {
         return Err(Life::StillRunning.into());
     }
-    end_scope(&record)?;
+    scope::end(&record)?;
     if let Some(cgroup) = Cgroup::of(&record)? {
         clear(&cgroup)?;
     }
     container.remove()?;
     Ok(Some(record))
-}
-
-/// Ends the scope of a container whose cgroup systemd made, with all processes
-/// in it. A systemd that cannot be reached any more is a warning: the cgroup
-/// can be removed without it, and it then forgets the scope by itself.
-///
-/// # Errors
-/// [`Error::System`] when processes cannot be killed.
-pub(crate) fn end_scope(record: &Record) -> Result<()> {
-    let Some(place) = &record.cgroup else {
-        return Ok(());
-    };
-    let instance = match place.driver {
-        Driver::Cgroupfs => return Ok(()),
-        Driver::Systemd => Instance::System,
-        Driver::SystemdUser => Instance::User,
-    };
-    if let Some(cgroup) = Cgroup::of(record)? {
-        cgroup.kill()?;
-    }
-    let unit = place.path.file_name().unwrap_or_default().to_string_lossy();
-    let ended = Manager::connect(instance, &Environment::read())
-        .and_then(|mut manager| manager.stop(&unit));
-    if let Err(error) = ended {
-        log::warning(error);
-    }
-    Ok(())
 }
 
 fn refuse_live(container: &Container, record: &Record) -> Result<()> {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::freeze;
+use super::{freeze, scope};
 use crate::error::{Error, Life, Result};
 use crate::execute::alive;
 use crate::execute::cgroup::{self, Cgroup};
 use crate::host::cgroup::CgroupFacts;
 use crate::log;
-use crate::plan::cgroup::{Request, plan};
+use crate::plan::cgroup::{Request, plan, systemd};
 use crate::spec::{bundle, validate};
 use crate::state::{Record, Status};
 
@@ -65,7 +65,18 @@ fn carry_out(record: &Record, resources: &LinuxResources, file: &Path) -> Result
     if let Some(cgroup) = &record.cgroup {
         plan.path = cgroup.path.clone();
     }
-    cgroup::update(&plan)
+    let properties = systemd::changed(&plan.limits);
+    let manager = match properties.is_empty() {
+        true => None,
+        false => scope::manager(record)?,
+    };
+    match manager {
+        None => cgroup::update(&plan, None),
+        // Otherwise it would bring back what it believes, at the next occasion.
+        Some((mut manager, unit)) => {
+            cgroup::update(&plan, Some(&mut || manager.set(&unit, &properties)))
+        }
+    }
 }
 
 /// The limits, and what their origin is called in messages.

@@ -19,15 +19,37 @@ struct Change {
     old: Option<String>,
 }
 
+/// Files that systemd writes for a unit when one of its properties changes: also
+/// those of other properties, with what it believes of them. `cpu.idle` comes
+/// first, for it decides what `cpu.weight` shows.
+const WRITTEN_BY_SYSTEMD: [&str; 15] = [
+    "cpu.idle",
+    "cpu.weight",
+    "cpu.max",
+    "cpu.max.burst",
+    "memory.min",
+    "memory.low",
+    "memory.high",
+    "memory.max",
+    "memory.swap.max",
+    "memory.oom.group",
+    "pids.max",
+    "io.bfq.weight",
+    "io.weight",
+    "cpuset.cpus",
+    "cpuset.mems",
+];
+
 /// Gives an existing cgroup the limits of a plan; its other limits stay.
 ///
 /// Everything that can be checked is checked before the first write. When one is
 /// refused, those before it get their old values again. The device filter is left alone.
+/// `tell` tells the cgroup's manager of the limits, if it has one.
 ///
 /// # Errors
 /// [`Error::Missing`], which says what was refused and whether the old values
 /// are in force; [`Error::System`] when the cgroup cannot be read.
-pub fn update(plan: &CgroupPlan) -> Result<()> {
+pub fn update(plan: &CgroupPlan, tell: Option<&mut dyn FnMut() -> Result<()>>) -> Result<()> {
     let mount = open_mount(plan)?;
     let below = plan.path.strip_prefix(&plan.mount).unwrap_or(&plan.path);
     let cgroup = open_level(&mount, below, plan)?;
@@ -52,7 +74,32 @@ pub fn update(plan: &CgroupPlan) -> Result<()> {
         }
     }
     order(&mut changes);
-    write(&cgroup, &changes)
+    write(&cgroup, &changes)?;
+    match tell {
+        Some(tell) => agree(&cgroup, tell)
+            .map_err(|error| undone(&cgroup, &restore(&cgroup, &changes), &error)),
+        None => Ok(()),
+    }
+}
+
+/// Has the manager take note, and whatever it then wrote put right: it rounds
+/// what it is told, and knows no name for some limits.
+fn agree(cgroup: &Cgroup, tell: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    let read = |file: &'static str| Some((file, cgroup.read(file).ok()?));
+    let held: Vec<_> = WRITTEN_BY_SYSTEMD.into_iter().filter_map(read).collect();
+    tell()?;
+    for (file, value) in held {
+        if cgroup.read(file).is_ok_and(|now| now == value) {
+            continue;
+        }
+        // An empty list of CPUs is an empty line: a write of nothing is no write.
+        for line in value.split_inclusive('\n') {
+            cgroup
+                .write(file, line)
+                .map_err(|errno| cgroup.failed("write again to", file, Sysno::write, errno))?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads what the file shows now; `None` where there is nothing to write.
@@ -125,21 +172,26 @@ fn write(cgroup: &Cgroup, changes: &[Change]) -> Result<()> {
         };
         // This one too: the kernel may have taken another value than was asked for.
         let failed = restore(cgroup, changes.get(..=index).unwrap_or(changes));
-        let repair = if failed.is_empty() {
-            "all limits are as they were before".to_owned()
-        } else {
-            format!(
-                "and not all limits are as they were before: {}",
-                failed.join("; ")
-            )
-        };
-        return Err(Error::Missing {
-            doing: format!("update the limits of {}", cgroup.path().display()),
-            missing: error.to_string(),
-            repair,
-        });
+        return Err(undone(cgroup, &failed, &error));
     }
     Ok(())
+}
+
+/// The error of an update, after the old values were written again.
+fn undone(cgroup: &Cgroup, failed: &[String], error: &Error) -> Error {
+    let repair = if failed.is_empty() {
+        "all limits are as they were before".to_owned()
+    } else {
+        format!(
+            "and not all limits are as they were before: {}",
+            failed.join("; ")
+        )
+    };
+    Error::Missing {
+        doing: format!("update the limits of {}", cgroup.path().display()),
+        missing: error.to_string(),
+        repair,
+    }
 }
 
 /// Writes the old values, the last change first; what could not be restored, in words.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::wire::{Field, Kind, Message};
 use super::*;
-use crate::plan::cgroup::systemd::{Request, in_scope};
+use crate::plan::cgroup::systemd::{Request, Value, changed, in_scope};
 use crate::plan::cgroup::{CgroupPlan, Limit};
 
 /// A message bus of its own, with its directory.
@@ -70,6 +70,8 @@ enum Say {
     Job(&'static str),
     /// Answers with nothing.
     Nothing,
+    /// Answers with the value of a property.
+    Value(&'static str),
     /// Refuses, with the last part of the error's name.
     Refuse(&'static str),
     /// Reports the end of a job: path and result.
@@ -130,6 +132,11 @@ impl Fake {
                 wire::message(2, serial, &fields, "o", body)
             }
             Say::Nothing => wire::message(2, serial, &fields, "", Writer::default()),
+            Say::Value(text) => {
+                let mut body = Writer::default();
+                body.variant(&Value::Text(text.into()));
+                wire::message(2, serial, &fields, "v", body)
+            }
             Say::Refuse(name) => {
                 let name = format!("org.freedesktop.systemd1.{name}");
                 let fields = [fields[0], fields[1], Field::Text(4, &name)];
@@ -211,6 +218,7 @@ fn scope() -> Scope {
         path: None,
         instance: Instance::User,
         control_group: "",
+        asked: true,
     };
     in_scope(plan, &request, std::iter::empty())
         .unwrap()
@@ -248,6 +256,50 @@ fn a_scope_is_there_when_its_job_is_done() {
     outcome.unwrap();
     assert!(started);
     assert_eq!(calls, ["Subscribe ", "StartTransientUnit ssa(sv)a(sa(sv))"]);
+}
+
+#[test]
+fn a_property_is_in_force_when_systemd_answers_again() {
+    let answers = |_, member: &str| match member {
+        "Get" => vec![Say::Value("/user.slice")],
+        _ => vec![Say::Nothing],
+    };
+    let set = |mut manager: Manager| {
+        let limits = [Limit::new("pids.max", "5", true)];
+        manager.set(UNIT, &changed(&limits))
+    };
+    let Some((outcome, calls)) = against("set", answers, set) else {
+        return;
+    };
+    outcome.unwrap();
+    // It writes to the cgroup between two messages.
+    assert_eq!(calls, ["SetUnitProperties sba(sv)", "Get ss"]);
+    let answers = |_, _: &str| vec![Say::Refuse("PropertyReadOnly")];
+    let Some((outcome, calls)) = against("set-refused", answers, set) else {
+        return;
+    };
+    let text = outcome.unwrap_err().to_string();
+    assert!(
+        text.contains("its own words") && text.contains(UNIT),
+        "{text}"
+    );
+    assert_eq!(calls.len(), 1);
+}
+
+#[test]
+fn systemd_moves_a_process_that_its_user_may_not_move() {
+    let attach = |mut manager: Manager| manager.attach(UNIT, "/init", 42);
+    let answers = |_, _: &str| vec![Say::Nothing];
+    let Some((outcome, calls)) = against("attach", answers, attach) else {
+        return;
+    };
+    outcome.unwrap();
+    assert_eq!(calls, ["AttachProcessesToUnit ssau"]);
+    let answers = |_, _: &str| vec![Say::Refuse("NoSuchUnit")];
+    let Some((outcome, _)) = against("attach-refused", answers, attach) else {
+        return;
+    };
+    assert!(outcome.unwrap_err().to_string().contains("its own words"));
 }
 
 #[test]

@@ -47,6 +47,11 @@ impl Writer {
         self.bytes.extend(value.to_le_bytes());
     }
 
+    /// A boolean.
+    pub(super) fn flag(&mut self, value: bool) {
+        self.u32(u32::from(value));
+    }
+
     /// A string or an object path.
     pub(super) fn text(&mut self, value: &str) {
         self.u32(length(value.len()));
@@ -88,11 +93,15 @@ impl Writer {
             }
             Value::Flag(flag) => {
                 self.signature("b");
-                self.u32(u32::from(*flag));
+                self.flag(*flag);
             }
             Value::Number(number) => {
                 self.signature("t");
                 self.u64(*number);
+            }
+            Value::Signal(signal) => {
+                self.signature("i");
+                self.u32(signal.cast_unsigned());
             }
             Value::Pids(pids) => {
                 self.signature("au");

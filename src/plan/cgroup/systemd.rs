@@ -28,6 +28,8 @@ pub enum Value {
     Flag(bool),
     /// `t`: a number, bytes or microseconds; the greatest means "no limit".
     Number(u64),
+    /// `i`: the number of a signal.
+    Signal(i32),
     /// `au`
     Pids(Vec<u32>),
     /// `as`
@@ -58,6 +60,9 @@ pub struct Scope {
     description: String,
     /// From `org.systemd.property.*` annotations.
     annotated: Vec<Property>,
+    /// The caller asked for a scope; otherwise it is the best there is, and a
+    /// container without limits can do without it.
+    pub asked: bool,
 }
 
 /// What is asked of systemd.
@@ -71,6 +76,8 @@ pub struct Request<'a> {
     pub instance: Instance,
     /// The cgroup of that systemd, as it names it itself; empty or `/` for the root.
     pub control_group: &'a str,
+    /// The caller asked for a scope, with `--systemd-cgroup`.
+    pub asked: bool,
 }
 
 /// The prefix of annotations that set unit properties.
@@ -115,6 +122,7 @@ pub fn in_scope<'a>(
                 unit,
                 slice,
                 annotated,
+                asked: request.asked,
             });
             return Ok(plan);
         }
@@ -237,6 +245,7 @@ impl Scope {
                 Value::Flag(flag) => flag.to_string(),
                 Value::Number(u64::MAX) => "infinity".to_owned(),
                 Value::Number(number) => number.to_string(),
+                Value::Signal(signal) => signal.to_string(),
                 Value::Texts(texts) => texts.join(" "),
                 Value::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
             };
@@ -257,6 +266,15 @@ fn new(name: &str, value: Value) -> Property {
         name: name.to_owned(),
         value,
     }
+}
+
+/// What systemd calls limits that change.
+pub fn changed(limits: &[Limit]) -> Vec<Property> {
+    let mut properties = Vec::new();
+    for property in limits.iter().flat_map(of_limit) {
+        replace(&mut properties, property);
+    }
+    properties
 }
 
 /// What systemd calls a limit; empty where it has no name for it, or none in
@@ -349,6 +367,15 @@ fn property(name: &str, text: &str) -> Result<Property, String> {
             "false" => false,
             _ => return Err(wrong("true or false")),
         }),
+        // podman sets it for every container. It is what systemd sends to stop the scope.
+        "KillSignal" => {
+            let digits = text.trim_start_matches("int32").trim();
+            let signal = digits
+                .parse()
+                .ok()
+                .filter(|number| (1..=64).contains(number));
+            Value::Signal(signal.ok_or_else(|| wrong("the number of a signal"))?)
+        }
         "After" | "Before" => {
             Value::Texts(units(text).ok_or_else(|| wrong("a list like ['a.service']"))?)
         }
@@ -364,7 +391,7 @@ fn property(name: &str, text: &str) -> Result<Property, String> {
         _ => {
             return Err(
                 "is not one of the unit properties that a bundle may set: After, Before, \
-                 CollectMode, DefaultDependencies, TimeoutStopSec, TimeoutStopUSec"
+                 CollectMode, DefaultDependencies, KillSignal, TimeoutStopSec, TimeoutStopUSec"
                     .into(),
             );
         }

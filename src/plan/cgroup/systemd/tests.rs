@@ -5,6 +5,7 @@ fn request(path: Option<&str>, instance: Instance) -> Request<'_> {
         id: "box",
         path: path.map(Path::new),
         instance,
+        asked: true,
         control_group: match instance {
             Instance::System => "",
             Instance::User => "/user.slice/user-7.slice/user@7.service",
@@ -181,6 +182,8 @@ fn only_harmless_annotations_become_properties() {
             "TimeoutStopUSec",
             Value::Number(1_250_000),
         ),
+        ("KillSignal", "15", "KillSignal", Value::Signal(15)),
+        ("KillSignal", "int32 37", "KillSignal", Value::Signal(37)),
     ];
     for (name, text, expected, value) in good {
         assert_eq!(property(name, text), Ok(new(expected, value)), "{text}");
@@ -199,6 +202,9 @@ fn other_annotations_are_refused() {
         ("After", "['a/b']"),
         ("After", "'a.service'"),
         ("TimeoutStopUSec", "'5'"),
+        ("KillSignal", "0"),
+        ("KillSignal", "65"),
+        ("KillSignal", "'TERM'"),
         ("TimeoutStopSec", "-1"),
         ("TimeoutStopSec", "1.2345678"),
         ("TimeoutStopSec", "99999999999999999999"),
