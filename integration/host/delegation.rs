@@ -46,15 +46,17 @@ impl<'t> Place<'t> {
     }
 
     /// One that has these controllers.
-    fn with(test: &'t Test, controllers: &[&str]) -> Self {
+    pub(crate) fn with(test: &'t Test, controllers: &[&str]) -> Self {
         let run = test.machine.cgroup.as_deref().unwrap_or_default();
         let run = PathBuf::from(format!("{MOUNT}{run}"));
         let name = test.dir.file_name().unwrap_or_default();
         let outer = run.join(format!("{}-{}", test.role.name(), name.to_string_lossy()));
         let own = outer.join("own");
         make(&outer);
-        hand_down(Path::new(MOUNT), EVERY);
-        hand_down(&run, EVERY);
+        for above in [Path::new(MOUNT), &run] {
+            hand_down(above, EVERY);
+            hand_down(above, controllers);
+        }
         hand_down(&outer, controllers);
         make(&own);
         if test.rootless() {
@@ -115,8 +117,9 @@ fn hand_down(cgroup: &Path, controllers: &[&str]) {
     }
 }
 
+/// Of memory, and nothing of swap.
 fn memory(bytes: u64) -> Value {
-    json!({ "memory": { "limit": bytes } })
+    json!({ "memory": { "limit": bytes, "swap": bytes } })
 }
 
 /// The kernel takes it and enforces the smaller of both: capsid refuses it.

@@ -223,41 +223,14 @@ impl Machine {
             }
             _ => {}
         }
-        needs.iter().find_map(|need| match need {
-            Need::SocketActivate if in_path("systemd-socket-activate").is_none() => skip(
-                "socket-activate",
-                "systemd-socket-activate is not installed",
-            ),
-            Need::Busybox if busybox().is_none() => skip(
-                "busybox",
-                "no static busybox on this machine (apt install busybox-static)",
-            ),
-            Need::DebianRootfs if debian_rootfs().is_none() => skip(
-                "debian",
-                "CAPSID_TEST_DEBIAN_ROOTFS names no Debian tree (make debian-rootfs, as root)",
-            ),
-            Need::Controllers if !controllers() => skip(
-                "controllers",
-                "cgroup2 lacks cpu, io, memory or pids here; integration/machine/run has them",
-            ),
-            Need::Disk if disk().is_none() => skip(
-                "disk",
-                "CAPSID_TEST_DISK names no disk; integration/machine/run has one",
-            ),
-            Need::Systemd if !self.has_systemd(role) => skip(
+        if needs.contains(&Need::Systemd) && !self.has_systemd(role) {
+            return skip(
                 "systemd",
                 "no systemd manages this cgroup2 and has the role's bus; \
                  integration/machine/run --systemd has",
-            ),
-            Need::Io if !has_block_device() => skip("controllers", "there is no block device"),
-            need => {
-                let absent = need.controller().filter(|name| !has_controller(name))?;
-                let reason = format!("this machine's cgroup2 has no controller {absent}");
-                // Where all the others are, this one may still not be built in.
-                let hugetlb = *need == Need::Hugetlb;
-                skip(if hugetlb { "hugetlb" } else { "controllers" }, &reason)
-            }
-        })
+            );
+        }
+        needs.iter().copied().find_map(crate::needs::missing)
     }
 
     /// Removes everything of this run; what could not be removed comes back in words.
@@ -348,16 +321,6 @@ fn own_cgroup() -> String {
     path.unwrap_or("/").to_owned()
 }
 
-/// Whether the cgroup2 file system here has a controller.
-fn has_controller(name: &str) -> bool {
-    let all = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    all.split_ascii_whitespace().any(|one| one == name)
-}
-
-fn has_block_device() -> bool {
-    fs::read_dir("/sys/block").is_ok_and(|mut disks| disks.next().is_some())
-}
-
 /// The numbers of a user.
 fn account(name: &str) -> Option<Identity> {
     let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -423,33 +386,4 @@ fn built_probe() -> io::Result<PathBuf> {
 /// TARGET of TARGET/TRIPLE/PROFILE.
 fn target_dir(profile: &Path) -> Option<PathBuf> {
     Some(profile.parent()?.parent()?.to_path_buf())
-}
-
-/// A busybox that runs without a dynamic loader.
-pub(crate) fn busybox() -> Option<PathBuf> {
-    let path = in_path("busybox")?;
-    let bytes = fs::read(&path).ok()?;
-    // The interpreter's name stands near the start of a dynamic program.
-    let head = &bytes[..bytes.len().min(4096)];
-    let dynamic = head.windows(4).any(|window| window == b"/ld-");
-    (!dynamic).then_some(path)
-}
-
-/// The Debian tree that the environment names.
-pub(crate) fn debian_rootfs() -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os("CAPSID_TEST_DEBIAN_ROOTFS")?);
-    path.join("usr/bin/dpkg").exists().then_some(path)
-}
-
-/// Whether cgroup2 has the controllers that limits are tried with.
-fn controllers() -> bool {
-    ["cpu", "io", "memory", "pids"]
-        .into_iter()
-        .all(has_controller)
-}
-
-/// A disk whose content nobody needs.
-pub(crate) fn disk() -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os("CAPSID_TEST_DISK")?);
-    path.exists().then_some(path)
 }

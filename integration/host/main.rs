@@ -22,6 +22,7 @@ mod denials;
 mod devices;
 mod escapes;
 mod exec;
+mod hardware;
 mod hooks;
 mod identity;
 mod images;
@@ -32,16 +33,19 @@ mod lists;
 mod machine;
 mod mounts;
 mod namespaces;
+mod needs;
 mod passing;
 mod process;
 mod recordings;
 mod relaxed;
 mod roles;
 mod runtime;
+mod scopes;
 mod seccomp;
 mod supervisors;
 mod systemd;
 mod terminal;
+mod units;
 
 use cases::{Case, Skip};
 use machine::Machine;
@@ -101,7 +105,9 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("seccomp", supervisors::cases()),
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
+        ("controllers", hardware::cases()),
         ("systemd", systemd::cases()),
+        ("systemd", scopes::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
     ]

@@ -4,132 +4,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::bundle::Bundle;
 use crate::cases::cases;
-use crate::controllers::MIB;
+use crate::controllers::{MIB, until};
 use crate::roles::{Role, Test};
-use crate::runtime::Call;
+use crate::scopes::annotated;
+use crate::units::{Unit, bundle, limited, log_in, log_in_with, memory, usual_slice};
 
 cases! {
-    RANGES [Systemd]: scope_around_the_container, limits_on_both_sides, a_life_in_a_scope, slices_and_names,
-        names_are_taken_once, a_failed_unit_is_no_obstacle, ends_by_itself, stopped_by_systemd,
-        killed_between_scope_and_start, killed_at_any_time, annotations, annotations_refused,
-        delegated_to_the_container, refused_limits_leave_no_scope, no_bus;
-}
-
-/// A container's unit.
-struct Unit<'t> {
-    test: &'t Test,
-    name: String,
-}
-
-impl<'t> Unit<'t> {
-    /// That of a bundle which does not name one.
-    fn of(bundle: &Bundle<'t>) -> Self {
-        Self::named(bundle.test, &format!("capsid-{}.scope", bundle.id))
-    }
-
-    fn named(test: &'t Test, name: &str) -> Self {
-        Self {
-            test,
-            name: name.to_owned(),
-        }
-    }
-
-    /// The role's systemd is asked.
-    fn systemctl(&self, words: &[&str]) -> Call<'t> {
-        let mut all = vec!["systemctl"];
-        if self.test.rootless() {
-            all.push("--user");
-        }
-        all.extend_from_slice(words);
-        self.test.command(&all)
-    }
-
-    #[track_caller]
-    fn property(&self, property: &str) -> String {
-        let words = ["show", "--value", "--property", property, &self.name];
-        self.systemctl(&words).ok().trim().to_owned()
-    }
-
-    #[track_caller]
-    fn cgroup(&self) -> PathBuf {
-        let group = self.property("ControlGroup");
-        assert!(group.len() > 1, "{} has no cgroup: {group:?}", self.name);
-        PathBuf::from(format!("/sys/fs/cgroup{group}"))
-    }
-
-    /// A file of the unit's cgroup.
-    #[track_caller]
-    fn value(&self, file: &str) -> String {
-        let path = self.cgroup().join(file);
-        let text = fs::read_to_string(&path);
-        let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        text.trim().to_owned()
-    }
-
-    #[track_caller]
-    fn processes(&self) -> Vec<i64> {
-        let text = self.value("cgroup.procs");
-        text.lines().filter_map(|pid| pid.parse().ok()).collect()
-    }
-
-    fn is_known(&self) -> bool {
-        self.property("LoadState") != "not-found"
-    }
-
-    /// systemd has forgotten it, and its cgroup is gone.
-    #[track_caller]
-    fn assert_gone(&self, cgroup: &Path) {
-        assert!(!cgroup.exists(), "{} was left behind", cgroup.display());
-        let state = self.property("ActiveState");
-        assert!(!self.is_known(), "{} is still {state}", self.name);
-    }
-}
-
-/// The role logs in: from here on systemd makes its cgroups.
-fn log_in(test: &Test) {
-    let first = test.session.set(&["--systemd-cgroup"]);
-    assert!(first.is_ok(), "once for each test");
-}
-
-/// A bundle that leaves the name of its unit to the runtime.
-fn bundle(test: &Test) -> Bundle<'_> {
-    Bundle::new(test).edit(|config| {
-        config["linux"]
-            .as_object_mut()
-            .map(|linux| linux.remove("cgroupsPath"));
-    })
-}
-
-fn limited(test: &Test, resources: Value) -> Bundle<'_> {
-    bundle(test).edit(|config| config["linux"]["resources"] = resources)
-}
-
-fn memory(bytes: u64) -> Value {
-    json!({ "memory": { "limit": bytes } })
-}
-
-/// The slice for containers whose bundle names none.
-fn usual_slice(test: &Test) -> &'static str {
-    match test.role {
-        Role::Root => "system.slice",
-        _ => "user.slice",
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(15);
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        sleep(Duration::from_millis(20));
-    }
+    RANGES [Systemd]: scope_around_the_container, limits_on_both_sides, a_life_in_a_scope, ends_by_itself,
+        stopped_by_systemd, killed_between_scope_and_start, killed_at_any_time, delegated_to_the_container,
+        refused_limits_leave_no_scope, no_bus;
+    RANGED [Systemd]: a_scope_without_being_asked, delegated_needs_no_scope;
 }
 
 fn scope_around_the_container(test: &Test) {
@@ -240,103 +130,43 @@ fn a_life_in_a_scope(test: &Test) {
     assert!(frozen.contains("frozen 1"), "{frozen}");
     plain(&["resume"]);
     assert_eq!(container.status(), "running");
-    bundle.on(&["update", "--pids-limit", "40"]).ok();
-    assert_eq!(unit.value("pids.max"), "40");
+    let updates = [
+        ("--pids-limit=40", "pids.max", "40", "TasksMax", "40"),
+        (
+            "--memory=33554432",
+            "memory.max",
+            "33554432",
+            "MemoryMax",
+            "33554432",
+        ),
+        ("--cpu-share=1024", "cpu.weight", "100", "CPUWeight", "100"),
+        // systemd rounds to hundredths of a processor; the kernel's file does not.
+        (
+            "--cpu-quota=12345",
+            "cpu.max",
+            "12345 100000",
+            "CPUQuotaPerSecUSec",
+            "130ms",
+        ),
+    ];
+    for (flag, file, value, property, told) in updates {
+        bundle.on(&["update", flag]).ok();
+        assert_eq!(unit.value(file), value, "{flag}");
+        assert_eq!(unit.property(property), told, "{flag}");
+    }
     let stats = bundle.on(&["events", "--stats"]).output().success().json();
     assert_eq!(stats["data"]["pids"]["limit"], 40);
+    // The caller is outside of what systemd delegates to a user.
+    container
+        .exec_call(&["--detach"], &["/bin/probe", "sleep"])
+        .ok();
+    assert_eq!(unit.processes().len(), 2);
     let shown: Vec<i64> =
         serde_json::from_str(&plain(&["ps", "--format", "json"])).unwrap_or_default();
     assert_eq!(shown, unit.processes());
     plain(&["delete", "--force"]);
     bundle.assert_nothing_left();
     unit.assert_gone(&cgroup);
-}
-
-/// `linux.cgroupsPath` is slice, prefix and name.
-fn slices_and_names(test: &Test) {
-    log_in(test);
-    let named =
-        |path: &str| bundle(test).edit(|config| config["linux"]["cgroupsPath"] = json!(path));
-    for (path, slice, below, name) in [
-        (
-            "capsidtest-inner.slice:box:one",
-            "capsidtest-inner.slice",
-            "capsidtest.slice/capsidtest-inner.slice",
-            "box-one.scope",
-        ),
-        (
-            ":box:two",
-            usual_slice(test),
-            usual_slice(test),
-            "box-two.scope",
-        ),
-        (
-            "capsidtest.slice::three",
-            "capsidtest.slice",
-            "capsidtest.slice",
-            "three.scope",
-        ),
-    ] {
-        let bundle = named(path).args(&["sleep"]);
-        let container = bundle.ready();
-        let unit = Unit::named(test, name);
-        assert_eq!(unit.property("Slice"), slice, "{path}");
-        let cgroup = unit.cgroup();
-        let end = Path::new(below).join(name);
-        assert!(cgroup.ends_with(end), "{path}: {}", cgroup.display());
-        assert!(unit.processes().contains(&container.pid()), "{path}");
-        container.end();
-        unit.assert_gone(&cgroup);
-    }
-    for (path, word) in [
-        ("/one/two", "slice:prefix:name"),
-        ("one:two", "slice:prefix:name"),
-        ("one:two:three", "\"one\" is not the name of a slice"),
-        ("a--b.slice:box:name", "not the name of a slice"),
-        ("system.slice:box:a/b", "may not be in the name of a unit"),
-    ] {
-        named(path).refused(&["/linux/cgroupsPath", word]);
-    }
-    // An empty slice stays with systemd.
-    for slice in ["capsidtest-inner.slice", "capsidtest.slice"] {
-        Unit::named(test, slice).systemctl(&["stop", slice]).ok();
-    }
-}
-
-/// Whoever comes second is refused, and the first is left alone.
-fn names_are_taken_once(test: &Test) {
-    log_in(test);
-    let named = || bundle(test).edit(|config| config["linux"]["cgroupsPath"] = json!(":box:taken"));
-    let first = named().args(&["sleep"]);
-    let running = first.ready();
-    let unit = Unit::named(test, "box-taken.scope");
-    let before = unit.processes();
-    let second = named().args(&["sleep"]);
-    second.refused(&["box-taken.scope", "another linux.cgroupsPath"]);
-    assert_eq!(unit.processes(), before);
-    assert_eq!(running.status(), "running");
-    let cgroup = unit.cgroup();
-    running.end();
-    unit.assert_gone(&cgroup);
-}
-
-/// A unit that failed keeps its name until somebody resets it.
-fn a_failed_unit_is_no_obstacle(test: &Test) {
-    log_in(test);
-    let bundle = bundle(test);
-    let unit = Unit::of(&bundle);
-    let name = format!("--unit={}", unit.name);
-    let mut words = vec!["systemd-run", "--quiet", "--scope", &name];
-    if test.rootless() {
-        words.push("--user");
-    }
-    words.extend_from_slice(&["--property=RuntimeMaxSec=1", "sleep", "60"]);
-    test.command(&words).output().failure();
-    until("the unit fails", || {
-        unit.property("ActiveState") == "failed"
-    });
-    bundle.run_probe(&["exit", "7"]).code(7);
-    assert!(!unit.is_known(), "{}", unit.property("ActiveState"));
 }
 
 /// No command of the runtime is needed for systemd to forget a scope.
@@ -359,7 +189,10 @@ fn ends_by_itself(test: &Test) {
 
 fn stopped_by_systemd(test: &Test) {
     log_in(test);
-    let bundle = bundle(test).args(&["sleep"]);
+    // The first process of a pid namespace is not ended by SIGTERM: that takes
+    // until systemd loses patience.
+    let patience = json!({ "org.systemd.property.TimeoutStopUSec": "uint64 1000000" });
+    let bundle = annotated(test, &patience).args(&["sleep"]);
     let container = bundle.ready();
     let unit = Unit::of(&bundle);
     let cgroup = unit.cgroup();
@@ -416,65 +249,10 @@ fn killed_at_any_time(test: &Test) {
     assert!(met > 0, "no scope was there when the runtime was killed");
 }
 
-fn annotated<'t>(test: &'t Test, annotations: &Value) -> Bundle<'t> {
-    let annotations = annotations.clone();
-    bundle(test).edit(|config| config["annotations"] = annotations)
-}
-
-fn annotations(test: &Test) {
-    log_in(test);
-    let bundle = annotated(
-        test,
-        &json!({
-            "org.systemd.property.TimeoutStopUSec": "uint64 7000000",
-            "org.systemd.property.CollectMode": "'inactive-or-failed'",
-            "org.systemd.property.After": "['capsid-test-none.target']",
-            "org.example.other": "not for systemd"
-        }),
-    )
-    .args(&["sleep"]);
-    let container = bundle.ready();
-    let unit = Unit::of(&bundle);
-    assert_eq!(unit.property("TimeoutStopUSec"), "7s");
-    assert_eq!(unit.property("CollectMode"), "inactive-or-failed");
-    let after = unit.property("After");
-    assert!(after.contains("capsid-test-none.target"), "{after}");
-    let cgroup = unit.cgroup();
-    container.end();
-    unit.assert_gone(&cgroup);
-}
-
-/// CVE-2024-3154: properties name commands that systemd would run.
-fn annotations_refused(test: &Test) {
-    log_in(test);
-    for (name, value) in [
-        (
-            "ExecStopPost",
-            "[('/bin/sh', ['sh', '-c', 'id >/run/pwned'], false)]",
-        ),
-        ("Delegate", "false"),
-        ("TimeoutStopUSec", "'soon'"),
-    ] {
-        let key = format!("org.systemd.property.{name}");
-        let bundle = annotated(test, &json!({ key.as_str(): value }));
-        bundle.refused(&["/annotations/org.systemd.property.", name]);
-        assert!(!Unit::of(&bundle).is_known(), "{name}");
-    }
-}
-
 /// The container's root may make cgroups below its own, and no other.
 fn delegated_to_the_container(test: &Test) {
     log_in(test);
-    let users = json!([{ "containerID": 0, "hostID": test.machine.range.0, "size": 65_536 }]);
     let bundle = limited(test, memory(64 * MIB)).edit(|config| {
-        if test.role == Role::Root {
-            crate::container::push(
-                &mut config["linux"]["namespaces"],
-                json!({ "type": "user" }),
-            );
-            config["linux"]["uidMappings"] = users.clone();
-            config["linux"]["gidMappings"] = users;
-        }
         config["mounts"][6]["options"] = json!(["nosuid", "noexec", "nodev", "relatime", "rw"]);
     });
     let bundle = bundle.args(&["sleep"]);
@@ -484,9 +262,9 @@ fn delegated_to_the_container(test: &Test) {
     inside(&["mkdir", "/sys/fs/cgroup/inner"]).code(0);
     let made = unit.cgroup().join("inner");
     assert!(made.join("cgroup.procs").exists(), "{}", made.display());
-    // The limits themselves are the host's.
-    let raised = inside(&["write", "/sys/fs/cgroup/memory.max", "max"]).failure();
-    assert_eq!(raised.text(), "EACCES");
+    // The limits themselves are the host's, although the files are the user's.
+    let raised = inside(&["write", "/sys/fs/cgroup/memory.max", "max"]);
+    assert_eq!(raised.text(), "EPERM");
     assert_eq!(unit.value("memory.max"), (64 * MIB).to_string());
     let cgroup = unit.cgroup();
     container.end();
@@ -519,4 +297,52 @@ fn no_bus(test: &Test) {
     };
     call.output().code(1).says(&[whose, "ENOENT", repair]);
     bundle.assert_nothing_left();
+}
+
+/// A user who may not write a cgroup gets one from systemd.
+fn a_scope_without_being_asked(test: &Test) {
+    log_in_with(test, &[]);
+    let bundle = limited(test, memory(64 * MIB)).args(&["sleep"]);
+    let container = bundle.ready();
+    let unit = Unit::of(&bundle);
+    assert_eq!(unit.property("Slice"), "user.slice");
+    assert_eq!(unit.value("memory.max"), (64 * MIB).to_string());
+    assert!(unit.processes().contains(&container.pid()));
+    let plan = test.capsid(&["explain", &bundle.dir.to_string_lossy()]);
+    let plan = plan.ok();
+    assert!(plan.contains("a scope of the user's systemd"), "{plan}");
+    let cgroup = unit.cgroup();
+    container.end();
+    unit.assert_gone(&cgroup);
+    // A place in the hierarchy is not a name for systemd.
+    let named = limited(test, memory(64 * MIB))
+        .edit(|config| config["linux"]["cgroupsPath"] = json!("/capsid-test-elsewhere"));
+    named.refused(&["/sys/fs/cgroup", "EACCES"]);
+}
+
+/// Where a cgroup is delegated to the caller, the container is put there.
+fn delegated_needs_no_scope(test: &Test) {
+    log_in_with(test, &[]);
+    let bundle = limited(test, memory(64 * MIB)).args(&["sleep"]);
+    let scope = [
+        "systemd-run",
+        "--user",
+        "--quiet",
+        "--scope",
+        "--property=Delegate=yes",
+    ];
+    let mut creating = bundle.create_call(&[]).through(&scope).start();
+    creating.finish_ok();
+    assert!(!Unit::of(&bundle).is_known());
+    let pid = bundle.on(&["state"]).output().success().json()["pid"].clone();
+    let said = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let path = said.trim().trim_start_matches("0::");
+    let cgroup = PathBuf::from(format!("/sys/fs/cgroup{path}"));
+    let own = format!("user@{}.service", test.who().uid);
+    assert!(cgroup.iter().any(|level| level == own.as_str()), "{path}");
+    let limit = fs::read_to_string(cgroup.join("memory.max")).unwrap_or_default();
+    assert_eq!(limit.trim(), (64 * MIB).to_string());
+    bundle.on(&["delete", "--force"]).ok();
+    bundle.assert_nothing_left();
+    assert!(!cgroup.exists(), "{path} was left behind");
 }
