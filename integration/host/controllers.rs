@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -218,7 +217,14 @@ fn killing_many(test: &Test) {
     let inside: Vec<&str> = inside.lines().collect();
     assert_eq!(inside.len(), 151, "{inside:?}");
     container.end();
-    let alive = |pid: &&&str| Path::new(&format!("/proc/{pid}/ns/pid")).exists();
+    // Ended, and not yet waited for by whoever inherits it, is not alive.
+    let alive = |pid: &&&str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    };
     let left: Vec<_> = inside.iter().filter(alive).collect();
     assert!(left.is_empty(), "still there: {left:?}");
 }

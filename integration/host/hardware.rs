@@ -81,7 +81,10 @@ fn processors_that_are_not_there(test: &Test) {
     // What the cgroup above does not have.
     let cpus = place.own.join("cpuset.cpus");
     fs::write(&cpus, "0").unwrap_or_else(|error| panic!("{}: {error}", cpus.display()));
-    place.limited(set("1", "0")).refused(&["cpuset.cpus"]);
+    let effective = place.own.join("cpuset.cpus.effective");
+    place
+        .limited(set("1", "0"))
+        .refused(&["write 1 to", &format!("{} is 0", effective.display())]);
 }
 
 /// Reserving is what fails: nobody is killed by SIGBUS later.
@@ -134,8 +137,15 @@ fn weights_of_a_disk(test: &Test) {
     let container = bundle.ready();
     let shown = format!("default 300\n{major}:{minor} 700");
     assert_eq!(value(&bundle, "io.bfq.weight"), shown);
+    // The kernel forgets those of devices whenever the general one is set.
     bundle.on(&["update", "--blkio-weight=200"]).ok();
-    let shown = format!("default 200\n{major}:{minor} 700");
+    assert_eq!(value(&bundle, "io.bfq.weight"), "default 200");
+    let words = weights(150, 600).to_string();
+    let file = test.path("resources.json");
+    test.make_file(&file, words);
+    let flag = format!("--resources={}", file.display());
+    bundle.on(&["update", &flag]).ok();
+    let shown = format!("default 150\n{major}:{minor} 600");
     assert_eq!(value(&bundle, "io.bfq.weight"), shown);
     container.end();
     place

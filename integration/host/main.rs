@@ -105,7 +105,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("seccomp", supervisors::cases()),
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
-        ("controllers", hardware::cases()),
+        ("hardware", hardware::cases()),
         ("systemd", systemd::cases()),
         ("systemd", scopes::cases()),
         ("escapes", escapes::cases()),

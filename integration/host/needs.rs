@@ -56,7 +56,7 @@ pub(crate) fn missing(need: Need) -> Option<Skip> {
         ),
         Need::HugePages => (
             has_controller("hugetlb") && free_huge_pages() >= 4,
-            "hugetlb",
+            "huge-pages",
             "no controller hugetlb, or less than four huge pages are free (sysctl vm.nr_hugepages)",
         ),
         Need::Cpuset => (
