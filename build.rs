@@ -54,7 +54,7 @@ mod seccomp {
 mod error {
     mod problem;
 
-    pub(crate) use problem::{Problem, escape, pointer};
+    pub(crate) use problem::{Problem, escape};
 }
 
 const TABLE: &str = "src/seccomp/syscalls.tbl";

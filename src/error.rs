@@ -12,7 +12,7 @@ use syscalls::Sysno;
 mod hints;
 mod problem;
 
-pub use problem::{Problem, escape, pointer};
+pub use problem::{Problem, escape};
 
 /// What fallible functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

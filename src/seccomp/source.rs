@@ -15,10 +15,10 @@ use oci_spec::runtime::{
     LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
-use crate::error::{Problem, escape, pointer};
+use crate::error::{Problem, escape};
 
 /// A profile file with its conditions on the container decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -354,14 +354,8 @@ fn unknown_keys(at: &str, other: &Other) -> Vec<Problem> {
 
 /// The typed file, or all that keeps it from being one.
 fn parse(json: &[u8]) -> Result<File, Vec<Problem>> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let first = match typed::<File, _>("", &mut reader) {
-        Ok(file) => {
-            return match reader.end() {
-                Ok(()) => Ok(file),
-                Err(error) => Err(vec![Problem::new("", error.to_string())]),
-            };
-        }
+    let first = match typed::<File>("", json) {
+        Ok(file) => return Ok(file),
         Err(problem) => problem,
     };
     let Ok(mut document) = serde_json::from_slice::<Value>(json) else {
@@ -371,9 +365,12 @@ fn parse(json: &[u8]) -> Result<File, Vec<Problem>> {
     let mut problems = Vec::new();
     if let Some(Value::Array(rules)) = document.get_mut("syscalls").map(Value::take) {
         for (index, rule) in rules.iter().enumerate() {
-            problems.extend(typed::<RuleEntry, _>(&format!("/syscalls/{index}"), rule).err());
+            // Written and read again, for only a text has places.
+            let (at, text) = (format!("/syscalls/{index}"), rule.to_string());
+            problems.extend(typed::<RuleEntry>(&at, text.as_bytes()).err());
         }
-        problems.splice(0..0, typed::<File, _>("", &document).err());
+        let rest = document.to_string();
+        problems.splice(0..0, typed::<File>("", rest.as_bytes()).err());
     }
     if problems.is_empty() {
         problems.push(first);
@@ -382,15 +379,10 @@ fn parse(json: &[u8]) -> Result<File, Vec<Problem>> {
 }
 
 /// Reads one type; `at` is where the text stands.
-fn typed<'de, T: DeserializeOwned, D: Deserializer<'de>>(
-    at: &str,
-    reader: D,
-) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(reader).map_err(|error| {
-        Problem::new(
-            format!("{at}{}", pointer(error.path())),
-            error.inner().to_string(),
-        )
+fn typed<T: DeserializeOwned>(at: &str, json: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(json).map_err(|error| {
+        let problem = Problem::of_json(json, &error);
+        Problem::new(format!("{at}{}", problem.at), problem.problem)
     })
 }
 

@@ -15,7 +15,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, SeqAccess
 use serde_json::{Map, Value};
 use syscalls::Sysno;
 
-use crate::error::{Error, Failure, Problem, Result, pointer};
+use crate::error::{Error, Failure, Problem, Result};
 
 /// The largest file read, in bytes. The kernel takes at most 6 MiB of arguments
 /// and environment, so this leaves room for everything else several times over;
@@ -185,9 +185,13 @@ fn missing(dir: &Path) -> Error {
 }
 
 fn one_problem(file: &Path, at: impl Into<String>, problem: impl Into<String>) -> Error {
+    problems(file, vec![Problem::new(at, problem)])
+}
+
+fn problems(file: &Path, problems: Vec<Problem>) -> Error {
     Error::Spec {
         file: file.to_owned(),
-        problems: vec![Problem::new(at, problem)],
+        problems,
     }
 }
 
@@ -198,18 +202,21 @@ fn parse_again<T: DeserializeOwned>(
     repair: impl Fn(&mut Value, &mut Vec<String>),
 ) -> Result<(T, Vec<String>)> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let Document(mut document) =
-        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            // What is wrong is in the text itself here, so its place there is the best name.
-            one_problem(file, pointer(error.path()), error.inner().to_string())
-        })?;
+    let Document(mut document) = Deserialize::deserialize(&mut reader).map_err(|error| {
+        let mut problem = Problem::of_json(bytes, &error);
+        // What is wrong is in the text itself here, so its place there is the best name.
+        problem.problem = error.to_string();
+        problems(file, vec![problem])
+    })?;
     reader
         .end()
         .map_err(|error| one_problem(file, "", error.to_string()))?;
     let mut warnings = Vec::new();
     repair(&mut document, &mut warnings);
-    let typed = serde_path_to_error::deserialize(&document)
-        .map_err(|error| one_problem(file, pointer(error.path()), error.inner().to_string()))?;
+    // Written and read again, for only a text has places.
+    let text = document.to_string();
+    let typed = serde_json::from_str(&text)
+        .map_err(|error| problems(file, vec![Problem::of_json(text.as_bytes(), &error)]))?;
     Ok((typed, warnings))
 }
 

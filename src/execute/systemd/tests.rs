@@ -258,6 +258,47 @@ fn a_scope_is_there_when_its_job_is_done() {
     assert_eq!(calls, ["Subscribe ", "StartTransientUnit ssa(sv)a(sa(sv))"]);
 }
 
+/// CPU time of this thread.
+fn thread_time() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    clock.now().unwrap().into()
+}
+
+#[test]
+fn a_scope_costs_little_time_of_our_own() {
+    // The budget is that of a release build.
+    let most = Duration::from_micros(if cfg!(debug_assertions) { 900 } else { 300 });
+    let answers = |_, member: &str| match member {
+        "Get" => vec![Say::Value("")],
+        "StartTransientUnit" => vec![Say::Job("/job/1"), Say::Removed("/job/1", "done")],
+        _ => vec![Say::Nothing],
+    };
+    let mut least = Duration::MAX;
+    for round in 0..20 {
+        // The connection is made before the closure: it is made once more.
+        let Some(daemon) = Daemon::start(&format!("time-{round}")) else {
+            return;
+        };
+        let fake = Fake::new(&daemon);
+        let stop = AtomicBool::new(false);
+        least = least.min(std::thread::scope(|scope| {
+            let server = scope.spawn(|| fake.serve(&stop, answers));
+            let begin = thread_time();
+            let environment = daemon.environment();
+            let mut manager = Manager::connect(Instance::User, &environment).unwrap();
+            manager.control_group().unwrap();
+            let (outcome, _) = start(manager);
+            let took = thread_time() - begin;
+            outcome.unwrap();
+            stop.store(true, Ordering::SeqCst);
+            server.join().unwrap();
+            took
+        }));
+    }
+    eprintln!("{least:?} of CPU time");
+    assert!(least < most, "{least:?}");
+}
+
 #[test]
 fn a_property_is_in_force_when_systemd_answers_again() {
     let answers = |_, member: &str| match member {
