@@ -5,10 +5,13 @@ pub mod controllers;
 pub mod id_programs;
 pub mod kernel;
 pub mod mountinfo;
+pub mod policy_file;
 pub mod program;
 pub mod trial;
 
 use std::fs;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::sys::process::capabilities;
 
@@ -25,6 +28,8 @@ pub struct Facts {
     pub in_user_namespace: bool,
     /// setgroups(2) is possible in the runtime's own user namespace.
     pub may_set_groups: bool,
+    /// `/proc/sys` is mounted read-only, as in most containers.
+    pub read_only_sysctls: bool,
     /// The caller's permitted capabilities, one bit each.
     pub capabilities: u64,
     /// What an unprivileged caller may map besides its own ids.
@@ -86,6 +91,8 @@ impl Facts {
             privileged,
             in_user_namespace,
             may_set_groups: !in_user_namespace || read("/proc/self/setgroups").trim() != "deny",
+            read_only_sysctls: statvfs("/proc/sys")
+                .is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY)),
             capabilities: capabilities().map_or(0, |sets| sets.permitted),
             subordinate: if privileged {
                 Subordinate::default()

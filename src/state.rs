@@ -7,6 +7,7 @@ use oci_spec::runtime::{Hooks, LinuxPersonality};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Life, Result};
+use crate::policy::{Hardening, Outcome};
 use crate::seccomp::Filter;
 
 mod directory;
@@ -16,7 +17,7 @@ pub use directory::{Container, Lock, Root, Slot};
 pub use entries::names;
 
 /// The format of `state.json`. A record with another number is refused, not guessed at.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The socket on which a created container waits for `start`, in its state
 /// directory. That it exists is what makes a live container `created`.
@@ -66,6 +67,10 @@ pub struct Record {
     /// The system calls that the container may make, as decided at create:
     /// what `exec` loads.
     pub filter: Filter,
+    /// What was insisted on at create: what `exec` insists on.
+    pub hardening: Hardening,
+    /// What each rule came to.
+    pub outcomes: Vec<Outcome>,
     /// `linux.personality` as it was at create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<LinuxPersonality>,

@@ -88,7 +88,10 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("plan", &["error", "spec", "seccomp", "policy", "HOST"]),
     ("sandbox", &["error", "spec", "policy", "HOST"]),
     ("host", &["error", "sys"]),
-    ("state", &["error", "sys", "spec", "seccomp", "host"]),
+    (
+        "state",
+        &["error", "sys", "spec", "seccomp", "policy", "host"],
+    ),
     (
         "execute",
         &[

@@ -149,6 +149,7 @@ fn people_and_programs_are_told_the_same() {
         "mode",
         "state directory",
         "self-protection",
+        "policy",
     ] {
         assert!(report.find(name).is_some(), "{name}: {text}");
     }

@@ -34,7 +34,7 @@ use capsid::plan::Plan;
 use capsid::plan::build::{self, Options, Target};
 use capsid::plan::cgroup::systemd::{self, Instance};
 use capsid::plan::cgroup::{self, CgroupPlan, Request};
-use capsid::policy::{self, HardenedSpec};
+use capsid::policy::{self, By, HardenedSpec, Hardening, Level, Rule, Wish};
 use capsid::seccomp::Asks;
 use capsid::spec::bundle::{self, Bundle};
 use capsid::spec::namespaces::{Kind, Namespaces};
@@ -71,9 +71,24 @@ struct Choices {
     report_denials: bool,
     /// `run --record-profile`
     record_profile: bool,
+    /// `--hardening`
+    hardening: Level,
+    /// `--relax`
+    relax: Vec<Rule>,
 }
 
 impl Choices {
+    fn hardening(&self) -> Hardening {
+        let mut wish = Wish::default();
+        wish.relaxed
+            .extend(self.relax.iter().map(|rule| (*rule, By::Option)));
+        let keyring = self
+            .no_new_keyring
+            .then_some((Rule::Keyring, By::NoNewKeyring));
+        wish.relaxed.extend(keyring);
+        Hardening::at(self.hardening).asked(&wish, None).unwrap()
+    }
+
     fn asks(&self) -> Asks {
         match (self.report_denials, self.record_profile) {
             (true, _) => Asks::AboutDenied,
@@ -176,6 +191,7 @@ impl Case {
             privileged: true,
             in_user_namespace: false,
             may_set_groups: true,
+            read_only_sysctls: false,
             capabilities: (1 << 41) - 1,
             subordinate: Subordinate::default(),
         };
@@ -222,7 +238,7 @@ impl Case {
         };
         let privileged = facts.privileged;
         let valid = validate(bundle, Caller { privileged })?;
-        policy::apply(valid, facts).map_err(|problem| problems(vec![problem]))
+        policy::apply(valid, facts, self.choices.hardening()).map_err(problems)
     }
 
     fn cgroup(&self, hardened: &HardenedSpec, caller: &Facts) -> Result<CgroupPlan, Error> {
@@ -281,6 +297,12 @@ impl Case {
             .settle(&access, facts.privileged)?
             .map_err(|reason| told.push(reason))
             .ok();
+        let cgroup = cgroup.map(|mut plan| {
+            for limit in &hardened.limits {
+                plan.prefer(limit.file, limit.value);
+            }
+            plan
+        });
         let root = hardened.spec.root().as_ref().unwrap();
         let options = Options {
             id: ID.into(),
@@ -288,7 +310,6 @@ impl Case {
             parent_mount: self.choices.parent_mount.clone(),
             park: !self.choices.run,
             no_pivot: self.choices.no_pivot,
-            no_new_keyring: self.choices.no_new_keyring,
             preserved_fds: self.choices.preserved_fds,
             listen_fds: self.choices.listen_fds,
             notify: self.choices.notify.clone(),
@@ -314,6 +335,7 @@ impl Case {
                 .fold(0, |flags, kind| flags | kind.flag()),
             may_set_groups: !self.choices.no_setgroups,
             preserved_fds: self.choices.preserved_fds,
+            new_keyring: !self.choices.no_new_keyring,
             filter: hardened.filter.clone(),
             personality: linux.and_then(|linux| linux.personality().clone()),
         };

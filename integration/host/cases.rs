@@ -14,6 +14,8 @@ pub(crate) struct Case {
 /// What a test needs of the machine, beyond what its role needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
+    /// The tests run as root, whatever the role.
+    RealRoot,
     /// `systemd-socket-activate` on the host.
     SocketActivate,
     /// A static busybox on the host.

@@ -151,7 +151,7 @@ fn lines_of_the_floor(test: &Test) {
         &[
             (
                 "unshare(flags = CLONE_NEWUSER) by probe, once: operation not permitted (EPERM): rule ",
-                FLOOR,
+                "annotation dev.capsid.relax=seccomp-floor,nested-userns",
             ),
             ("unshare(flags = CLONE_NEWPID) by probe, once: ", FLOOR),
             ("ioctl(request = TIOCSTI) by probe, once: ", FLOOR),

@@ -230,6 +230,9 @@ impl Machine {
                  integration/machine/run --systemd has",
             );
         }
+        if needs.contains(&Need::RealRoot) && !self.root {
+            return skip("root", "the tests do not run as root");
+        }
         needs.iter().copied().find_map(crate::needs::missing)
     }
 

@@ -17,11 +17,13 @@ mod bundle;
 mod cases;
 mod container;
 mod controllers;
+mod defaults;
 mod delegation;
 mod denials;
 mod devices;
 mod escapes;
 mod exec;
+mod hardening;
 mod hardware;
 mod hooks;
 mod identity;
@@ -35,6 +37,7 @@ mod mounts;
 mod namespaces;
 mod needs;
 mod passing;
+mod policy_file;
 mod process;
 mod recordings;
 mod relaxed;
@@ -98,6 +101,8 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
         ("exec", exec::cases()),
+        ("hardening", hardening::cases()),
+        ("hardening", policy_file::cases()),
         ("seccomp", seccomp::cases()),
         ("seccomp", relaxed::cases()),
         ("seccomp", denials::cases()),
@@ -108,6 +113,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("hardware", hardware::cases()),
         ("systemd", systemd::cases()),
         ("systemd", scopes::cases()),
+        ("controllers", defaults::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
     ]

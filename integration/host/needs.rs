@@ -80,7 +80,7 @@ pub(crate) fn missing(need: Need) -> Option<Skip> {
             "no controller rdma, or no device; integration/machine/run --qemu has a soft one",
         ),
         // Looked for with the role.
-        Need::Systemd => return None,
+        Need::Systemd | Need::RealRoot => return None,
     };
     (!there).then(|| Skip {
         key,

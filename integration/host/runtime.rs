@@ -26,6 +26,8 @@ pub(crate) struct Call<'t> {
     env: Vec<(OsString, OsString)>,
     stdin: Option<String>,
     dir: PathBuf,
+    /// What root does before, in a mount namespace of the command's own.
+    prepared: Option<String>,
 }
 
 /// A command that runs.
@@ -55,6 +57,7 @@ impl Test {
             env: Vec::new(),
             stdin: None,
             dir: self.dir.clone(),
+            prepared: None,
         }
     }
 
@@ -90,6 +93,19 @@ impl Test {
         }
     }
 
+    /// A command in a mount namespace of its own, which a script of root changes
+    /// before it becomes the role's.
+    fn in_view(&self, script: &str, words: &[OsString]) -> Vec<OsString> {
+        let who = self.who();
+        let script = format!(
+            "set -e\n{script}\nexec setpriv --reuid {} --regid {} --clear-groups -- \"$@\"",
+            who.uid, who.gid
+        );
+        let before = ["unshare", "--mount", "/bin/sh", "-c", &script, "sh"];
+        let before = before.iter().map(OsString::from);
+        before.chain(words.iter().cloned()).collect()
+    }
+
     /// A command that begins in the cgroup of the role's callers, if they have
     /// one. Only root may move it there: the probe does, and becomes the role.
     fn entering(&self, words: &[OsString]) -> Vec<OsString> {
@@ -122,6 +138,21 @@ impl Call<'_> {
 
     pub(crate) fn dir(mut self, dir: &Path) -> Self {
         self.dir = dir.to_owned();
+        self
+    }
+
+    /// Options of capsid itself, for a command of the runtime.
+    pub(crate) fn globally(mut self, options: &[&str]) -> Self {
+        // After the program, --root and its value.
+        let options = options.iter().map(OsString::from);
+        self.words.splice(3..3, options);
+        self
+    }
+
+    /// Has root run a script first, in a mount namespace that only this command
+    /// is in: for what a role sees below /etc. Needs [`crate::cases::Need::RealRoot`].
+    pub(crate) fn in_view_of(mut self, script: &str) -> Self {
+        self.prepared = Some(script.to_owned());
         self
     }
 
@@ -162,7 +193,10 @@ impl Call<'_> {
             }
             None => Stdio::null(),
         };
-        let words = test.entering(&self.words);
+        let words = match &self.prepared {
+            Some(script) => test.in_view(script, &self.words),
+            None => test.entering(&self.words),
+        };
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
@@ -180,7 +214,8 @@ impl Call<'_> {
             command.env("XDG_RUNTIME_DIR", test.runtime_dir());
         }
         command.envs(self.env);
-        if test.machine.root && test.role != Role::Root && test.caller_cgroup.get().is_none() {
+        let becomes = test.caller_cgroup.get().is_some() || self.prepared.is_some();
+        if test.machine.root && test.role != Role::Root && !becomes {
             let who = test.who();
             // The standard library drops supplementary groups along with the uid.
             command.uid(who.uid).gid(who.gid);

@@ -9,12 +9,14 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
+use super::hardening;
 use super::{
     create, delete, doctor, events, exec, explain, features, kill, list, options, pause, ps,
     resume, root, run, seccomp, spec, start, state, update,
 };
 use crate::error::{Error, Result};
 use crate::log;
+use crate::policy::Wish;
 
 /// The newest version of the runtime specification that capsid follows.
 pub(crate) const SPEC_VERSION: &str = "1.3.0";
@@ -100,6 +102,8 @@ pub(crate) struct Global {
     pub(crate) rootless: Option<bool>,
     /// Go on without the limits that cannot be had here, with a warning.
     pub(crate) best_effort: bool,
+    /// The level and the rules that the command line names.
+    pub(crate) hardening: Wish,
     /// `capsid`, or `runc` for callers that expect that name in messages.
     pub(crate) called_as: &'static str,
 }
@@ -338,6 +342,7 @@ impl Global {
             rootless,
             best_effort: options::given(matches, "cgroups")
                 .is_some_and(|word| word == "best-effort"),
+            hardening: hardening::wish(matches)?,
             called_as,
         })
     }
@@ -361,6 +366,7 @@ fn top(called_as: &'static str) -> Command {
                 .value_parser(["required", "best-effort", ""])
                 .hide_possible_values(true),
         )
+        .args(hardening::options())
         .arg(
             Arg::new("version")
                 .short('v')

@@ -13,7 +13,7 @@ use super::prepared::{Prepared, prepare};
 use super::{announce, life, system_calls};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
-use crate::execute::cgroup::{self, Cgroup};
+use crate::execute::cgroup::{self, Cgroup, LeftOut};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
@@ -24,7 +24,7 @@ use crate::plan::build::Options;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::cgroup::systemd::Instance;
 use crate::plan::{Plan, hooks as hook_plan};
-use crate::policy::HardenedSpec;
+use crate::policy::{self, By, HardenedSpec, Rule};
 use crate::seccomp::Asks;
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot, check_id};
@@ -86,7 +86,12 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
     // What the caller left open is neither for hooks nor for helpers.
     crate::sys::fd::close_range_on_exec(3)
         .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))?;
-    let mut prepared = prepare(global, &args.bundle, &args.id)?;
+    let mut global = global.clone();
+    let keyring = args
+        .no_new_keyring
+        .then_some((Rule::Keyring, By::NoNewKeyring));
+    global.hardening.relaxed.extend(keyring);
+    let mut prepared = prepare(&global, &args.bundle, &args.id)?;
     let manager = prepared.manager.take();
     let supervisor = prepared.supervise(mode.purpose)?;
     let process = prepared.hardened.spec.process().as_ref();
@@ -101,7 +106,6 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
     let options = Options {
         park: mode.park,
         no_pivot: args.no_pivot,
-        no_new_keyring: args.no_new_keyring,
         preserved_fds,
         listen_fds,
         notify,
@@ -175,6 +179,8 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         private_pid: namespaces.makes(Kind::Pid),
         hooks: spec.hooks().clone(),
         filter: prepared.hardened.filter.clone(),
+        hardening: prepared.hardened.hardening.clone(),
+        outcomes: prepared.hardened.outcomes.clone(),
         personality: linux.and_then(|linux| linux.personality().clone()),
         late_steps: LateSteps {
             first: first + 1,
@@ -216,7 +222,7 @@ impl Creation<'_> {
                 // however this process ends (runc#3591).
                 self.slot.container().save(&self.record)?;
                 let made = cgroup::make(cgroup)?;
-                made.left_out.iter().for_each(log::warning);
+                self.note(&made.left_out);
                 Some(made)
             }
             None => None,
@@ -247,6 +253,24 @@ impl Creation<'_> {
         }
     }
 
+    /// Notes which limits are not in force. Those of the bundle the caller must
+    /// know of; those of capsid's own are a rule that cannot be had here.
+    fn note(&mut self, left_out: &[LeftOut]) -> bool {
+        let mut noted = false;
+        // No limit is what there is without the controller as well.
+        for left in left_out.iter().filter(|left| left.limit.value != "max") {
+            let mut own = self.hardened.limits.iter();
+            match own.find(|own| own.file == left.limit.file) {
+                Some(own) => {
+                    policy::lose(&mut self.record.outcomes, own.rule, &left.why);
+                    noted = true;
+                }
+                None => log::warning(left),
+            }
+        }
+        noted
+    }
+
     fn launch(&mut self, plan: &Plan, park: bool, cgroup: Option<&Cgroup>) -> Result<Launched> {
         if !park {
             self.notify = Notify::bind(self.slot.container().path())?;
@@ -272,7 +296,11 @@ impl Creation<'_> {
     /// Goes on where capsid found that the user's systemd could be asked, and it
     /// then did not do it: there was nothing to limit.
     fn go_without_scope(&mut self, error: &Error) -> Result<()> {
-        log::warning(format!("no cgroup of its own: {error}"));
+        let why = format!("no cgroup of its own: {error}");
+        log::warning(&why);
+        for limit in &self.hardened.limits {
+            policy::lose(&mut self.record.outcomes, limit.rule, &why);
+        }
         let started = self.scope.take().is_some_and(|(_, one)| one.has_started());
         // What systemd may still make has no limits and ends with the container.
         if !started {
@@ -283,9 +311,9 @@ impl Creation<'_> {
 }
 
 /// Has systemd put the waiting first process into its scope, and limits that.
-fn enter_scope(plan: &CgroupPlan, manager: &mut Manager, pid: i32) -> Result<()> {
+fn enter_scope(plan: &CgroupPlan, manager: &mut Manager, pid: i32) -> Result<Vec<LeftOut>> {
     let Some(scope) = &plan.scope else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     manager.start(scope, pid, &plan.limits)?;
     // systemd can accept a process and not move it: one of another user, or one
@@ -299,7 +327,7 @@ fn enter_scope(plan: &CgroupPlan, manager: &mut Manager, pid: i32) -> Result<()>
             repair: "run capsid in the pid and cgroup namespace of that systemd".into(),
         });
     }
-    cgroup::adopt(plan).map(drop)
+    cgroup::adopt(plan).map(|made| made.left_out)
 }
 
 /// Undoes what a failed creation did: the specification wants poststop hooks to
@@ -373,7 +401,9 @@ impl Attendant for Creation<'_> {
         };
         match enter_scope(plan, manager, pid) {
             Err(error) if plan.can_do_without_scope() => self.go_without_scope(&error),
-            entered => entered,
+            Err(error) => Err(error),
+            Ok(left_out) if self.note(&left_out) => self.slot.container().save(&self.record),
+            Ok(_) => Ok(()),
         }
     }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::announce::{self, Announce};
 use super::cli::Global;
 use super::creation::{self, check_terminal};
-use super::{life, options};
+use super::{hardening, life, options};
 use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
@@ -19,6 +19,7 @@ use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::host::Facts;
 use crate::plan::Plan;
 use crate::plan::build::{self, Target};
+use crate::policy::Rule;
 use crate::state::{Record, Status};
 
 use cgroup::Entry;
@@ -101,7 +102,8 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         Status::Created if !nix::unistd::geteuid().is_root() => return Err(not_yet(&args.id)),
         _ => {}
     }
-    let process = process::of(&args, &record)?;
+    let hardening = hardening::for_exec(&global.hardening, &record.hardening)?;
+    let process = process::of(&args, &record, &hardening)?;
     let terminal = process.terminal().unwrap_or(false);
     check_terminal(terminal, args.detach, args.console_socket.as_deref())?;
     let (preserved_fds, _) = creation::preserved(args.preserve_fds, false)?;
@@ -112,6 +114,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         differing: record.namespaces,
         may_set_groups: may_set_groups(record.pid, &facts),
         preserved_fds,
+        new_keyring: hardening.wants(Rule::Keyring),
         filter: record.filter.clone(),
         personality: record.personality.clone(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),

@@ -7,8 +7,11 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command, ValueHint};
 
 use super::cli::{Global, print};
-use super::{prepared, root};
+use super::prepared::{self, Prepared};
+use super::root;
 use crate::error::Result;
+use crate::host::controllers;
+use crate::policy;
 
 pub(crate) fn command() -> Command {
     Command::new("explain")
@@ -34,9 +37,10 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = ExplainArgs::from_matches(matches)?;
     // The name a container has by default, and the place of its cgroup.
     let id = "ID";
-    let prepared = prepared::prepare(global, &args.bundle, id)?;
+    let mut prepared = prepared::prepare(global, &args.bundle, id)?;
     let (plan, warnings) = prepared.plan(prepared.options(id))?;
-    let mut text = String::from("rules:\n");
+    look_for_controllers(&mut prepared);
+    let mut text = format!("hardening: {}\nrules:\n", prepared.hardened.level());
     for outcome in &prepared.hardened.outcomes {
         text += &format!("  {outcome}\n");
     }
@@ -48,6 +52,22 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         text += &format!("warning: {lost}\n");
     }
     print(&format!("{text}{plan}"))
+}
+
+/// Says which of capsid's own limits could not be had; `create` would see it
+/// once the cgroup is made.
+fn look_for_controllers(prepared: &mut Prepared) {
+    let Some(cgroup) = &prepared.cgroup else {
+        return;
+    };
+    let parent = cgroup.path.parent().unwrap_or(&cgroup.mount);
+    for limit in &prepared.hardened.limits {
+        let controller = limit.file.split('.').next().unwrap_or(limit.file);
+        if controllers::obstacle(&cgroup.mount, parent, controller).is_some() {
+            let why = format!("the controller {controller} is not available");
+            policy::lose(&mut prepared.hardened.outcomes, limit.rule, &why);
+        }
+    }
 }
 
 /// What was asked of `explain`.

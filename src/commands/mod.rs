@@ -19,6 +19,7 @@ mod events;
 mod exec;
 mod explain;
 mod features;
+mod hardening;
 mod kill;
 mod life;
 mod list;

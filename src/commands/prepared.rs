@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
+use super::hardening;
 use super::place::{Place, Wish};
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
@@ -16,7 +17,7 @@ use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{CgroupPlan, Request};
-use crate::policy::{self, HardenedSpec};
+use crate::policy::{self, HardenedSpec, Level, Rule};
 use crate::seccomp::Asks;
 use crate::spec::bundle;
 use crate::spec::validate::{self, Caller};
@@ -43,7 +44,6 @@ impl Prepared {
             parent_mount: self.parent_mount.clone(),
             park: true,
             no_pivot: false,
-            no_new_keyring: false,
             preserved_fds: 0,
             listen_fds: 0,
             notify: None,
@@ -57,6 +57,11 @@ impl Prepared {
         let Some(purpose) = purpose else {
             return Ok(None);
         };
+        if matches!(purpose, Purpose::Record(_)) {
+            // While calls are written down only the floor denies any.
+            let permitted = self.hardened.hardening.permit(Rule::SeccompDefault);
+            permitted.map_err(|refusal| Error::Usage(format!("--record-profile: {refusal}")))?;
+        }
         let judge = self.hardened.filter.judge();
         let judge = judge.map_err(|problems| self.refused(problems))?;
         Ok(Some(Supervisor::new(purpose, judge)))
@@ -79,6 +84,7 @@ impl Prepared {
 /// Reads and judges a bundle; touches nothing.
 pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
+    let hardening = hardening::settle(&global.hardening, Level::Baseline)?;
     let bundle = bundle::read(bundle)?;
     let file = bundle.file();
     let valid = validate::validate(
@@ -87,22 +93,23 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
             privileged: facts.privileged,
         },
     )?;
-    let mut hardened = policy::apply(valid, &facts).map_err(|problem| Error::Spec {
+    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| Error::Spec {
         file: file.clone(),
-        problems: vec![problem],
+        problems,
     })?;
     hardened.warnings.iter().for_each(log::warning);
+    let rootfs = root_directory(&hardened, &file)?;
+    let place = wish(global, &hardened.spec, id, &file, &facts).find(&facts)?;
+    let Place {
+        plan: mut cgroup,
+        manager,
+        mut choice,
+    } = place;
+    add_limits(&mut hardened, cgroup.as_mut(), &choice.reason);
     hardened
         .outcomes
         .iter()
         .for_each(|outcome| log::debug(format!("rule {outcome}")));
-    let rootfs = root_directory(&hardened, &file)?;
-    let place = wish(global, &hardened.spec, id, &file, &facts).find(&facts)?;
-    let Place {
-        plan: cgroup,
-        manager,
-        mut choice,
-    } = place;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
     Ok(Prepared {
@@ -114,6 +121,22 @@ pub(super) fn prepare(global: &Global, bundle: &Path, id: &str) -> Result<Prepar
         rootfs,
         parent_mount,
     })
+}
+
+/// Adds the limits that the bundle leaves out to a cgroup, if there is one.
+fn add_limits(hardened: &mut HardenedSpec, cgroup: Option<&mut CgroupPlan>, reason: &str) {
+    match cgroup {
+        Some(plan) => {
+            for limit in &hardened.limits {
+                plan.prefer(limit.file, limit.value);
+            }
+        }
+        None => {
+            for limit in std::mem::take(&mut hardened.limits) {
+                policy::lose(&mut hardened.outcomes, limit.rule, reason);
+            }
+        }
+    }
 }
 
 /// The root file system's directory, absolute. A symbolic link is refused: it

@@ -30,7 +30,7 @@ mod update;
 mod watch;
 
 pub use handing_down::{not_handed_down, not_listed};
-pub use make::{Made, adopt, make, refuse_populated};
+pub use make::{LeftOut, Made, adopt, make, refuse_populated};
 pub use update::update;
 pub use watch::{MemoryEvents, Woken};
 

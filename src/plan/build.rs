@@ -15,7 +15,7 @@ use super::steps::{Affinity, HookStep, ProcessStep, RootStep};
 use super::{BindSource, Plan, filter, hooks};
 use crate::error::Problem;
 use crate::host::Facts;
-use crate::policy::HardenedSpec;
+use crate::policy::{HardenedSpec, Rule};
 use crate::seccomp::{Asks, Filter};
 use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
@@ -33,8 +33,6 @@ pub struct Options {
     pub park: bool,
     /// Without pivot_root(2).
     pub no_pivot: bool,
-    /// Keep the caller's session keyring.
-    pub no_new_keyring: bool,
     /// Descriptors after 2 that the program gets.
     pub preserved_fds: i32,
     /// How many of them are for socket activation.
@@ -173,6 +171,7 @@ impl Create<'_> {
                 ids: self.ids.as_ref(),
                 privileged: self.facts.privileged,
                 label: linux.and_then(|linux| linux.mount_label().as_deref()),
+                harden_volumes: self.hardened.hardening.wants(Rule::Volumes),
                 cgroup: self
                     .options
                     .cgroup
@@ -202,7 +201,7 @@ impl Create<'_> {
     }
 
     fn surroundings(&self, enter: &Enter) -> Surroundings {
-        let keyring = !self.options.no_new_keyring;
+        let keyring = self.hardened.hardening.wants(Rule::Keyring);
         Surroundings {
             keyring: keyring.then(|| format!("_ses.{}", self.options.id)),
             new_network: self.namespaces.makes(Kind::Network),
@@ -258,6 +257,8 @@ pub struct Target {
     pub may_set_groups: bool,
     /// Descriptors after 2 that the program gets.
     pub preserved_fds: i32,
+    /// A session keyring of its own.
+    pub new_keyring: bool,
     /// The filter as decided at create: later edits of the bundle loosen nothing.
     pub filter: Filter,
     /// `linux.personality` as it was at create.
@@ -271,7 +272,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let (initial, last) = affinities(process).map_err(one)?;
     let in_user_namespace = target.differing & Kind::User.flag() != 0;
     let surroundings = Surroundings {
-        keyring: Some(format!("_ses.{}", target.id)),
+        keyring: target.new_keyring.then(|| format!("_ses.{}", target.id)),
         new_network: false,
         may_set_groups: target.may_set_groups,
         available_capabilities: available(in_user_namespace, facts),

@@ -221,6 +221,8 @@ pub struct Setting<'a> {
     pub privileged: bool,
     /// `linux.mountLabel`.
     pub label: Option<&'a str>,
+    /// Binds get nosuid and nodev (rule `volumes`).
+    pub harden_volumes: bool,
     /// The container's cgroup on the host's cgroup2 mount, to show where no
     /// cgroup namespace can be had.
     pub cgroup: Option<&'a std::path::Path>,
@@ -260,7 +262,9 @@ pub fn plan(
         plain_directory: matches!(kind, "proc" | "sysfs") && !options.bind,
     };
     if options.bind {
-        step.volume = volume_attributes(mount, &step);
+        if setting.harden_volumes {
+            step.volume = volume_attributes(mount, &step);
+        }
         sources.push(bind_source(mount, &at, &options, setting)?);
     } else if let Some(path) = replacement(kind, setting) {
         step.plain_directory = false;

@@ -135,9 +135,16 @@ impl Denial {
     /// What would allow it.
     fn remedy(&self, filter: &Filter) -> String {
         const FLOOR: &str = "annotation dev.capsid.relax=seccomp-floor";
+        const FLOOR_AND_LIMIT: &str = "annotation dev.capsid.relax=seccomp-floor,nested-userns";
+        let floor = if self.makes_user_namespace() {
+            // Without the filter the limit of the user namespace would still hold.
+            FLOOR_AND_LIMIT
+        } else {
+            FLOOR
+        };
         let mut needed = Vec::new();
         match (self.judgement.by, &filter.profile) {
-            (Decider::Floor(_), _) => needed.push(FLOOR.to_owned()),
+            (Decider::Floor(_), _) => needed.push(floor.to_owned()),
             (Decider::Architecture, _) if filter.floor => {
                 needed.push(format!("{FLOOR} and linux.seccomp.architectures"));
             }
@@ -159,9 +166,16 @@ impl Denial {
             }
         }
         if self.judgement.below && !matches!(self.judgement.by, Decider::Architecture) {
-            needed.push(FLOOR.to_owned());
+            needed.push(floor.to_owned());
         }
         format!("to allow it: {}", needed.join(" and "))
+    }
+
+    /// Whether the call makes a user namespace. The flags of clone3 are behind a
+    /// pointer; it is answered as if there were no such call.
+    fn makes_user_namespace(&self) -> bool {
+        let named = matches!(self.call.name(), Some("unshare" | "clone"));
+        named && self.call.args[0] & u64::from(libc::CLONE_NEWUSER.cast_unsigned()) != 0
     }
 
     /// The rule of a profile that would allow the call.

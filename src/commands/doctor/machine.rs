@@ -1,6 +1,7 @@
 //! Security modules, systemd, and capsid's own needs.
 
 use super::super::cli::Global;
+use super::super::hardening;
 use super::super::place::instance;
 use super::super::root;
 use super::finding::{Finding, Status};
@@ -8,6 +9,7 @@ use crate::error::Error;
 use crate::execute::protect;
 use crate::execute::systemd::{Environment, Manager};
 use crate::host::{Facts, kernel};
+use crate::policy::{Level, PolicyFile, Wish};
 
 pub(super) fn examine(facts: &Facts, global: &Global, findings: &mut Vec<Finding>) {
     findings.push(security_modules());
@@ -15,6 +17,7 @@ pub(super) fn examine(facts: &Facts, global: &Global, findings: &mut Vec<Finding
     findings.push(systemd(facts));
     findings.push(state(global));
     findings.push(self_protection());
+    findings.push(policy());
 }
 
 fn security_modules() -> Finding {
@@ -96,6 +99,23 @@ fn state(global: &Global) -> Finding {
             error,
             "no container can be recorded",
             "give another one with --root",
+        ),
+    }
+}
+
+/// A policy file that cannot be obeyed keeps every container from starting.
+fn policy() -> Finding {
+    let line = Finding::ok("capsid", "policy", "", "of bundles that name none");
+    match hardening::settle(&Wish::default(), Level::Baseline) {
+        Ok(hardening) => Finding {
+            found: format!("hardening at level {}", hardening.level),
+            ..line
+        },
+        Err(error) => line.fails(
+            Status::Missing,
+            error,
+            "no container is created",
+            format!("as root: repair {}, or remove it", PolicyFile::PATH),
         ),
     }
 }

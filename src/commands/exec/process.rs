@@ -7,7 +7,7 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Sp
 use super::ExecArgs;
 use crate::error::{Error, Problem, Result};
 use crate::log;
-use crate::policy;
+use crate::policy::{self, Hardening};
 use crate::spec::bundle;
 use crate::spec::validate;
 use crate::state::Record;
@@ -23,7 +23,7 @@ impl ExecArgs {
 
 /// The process to run. Without `--process` it is the bundle's, read anew, as
 /// runc does.
-pub(super) fn of(args: &ExecArgs, record: &Record) -> Result<Process> {
+pub(super) fn of(args: &ExecArgs, record: &Record, hardening: &Hardening) -> Result<Process> {
     let mut process = match &args.process {
         Some(file) => {
             let (process, warnings) = bundle::read_process(file)?;
@@ -32,9 +32,10 @@ pub(super) fn of(args: &ExecArgs, record: &Record) -> Result<Process> {
         }
         None => with_changes(&bundle::read(&record.bundle)?.spec, args)?,
     };
-    let warnings = validate::validate_process(&process, &args.source(record))?;
+    let file = args.source(record);
+    let warnings = validate::validate_process(&process, &file)?;
     warnings.iter().for_each(log::warning);
-    policy::core_dumps(&mut process);
+    policy::harden(&mut process, hardening).map_err(|problems| Error::Spec { file, problems })?;
     Ok(process)
 }
 

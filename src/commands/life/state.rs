@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::execute::alive;
+use crate::policy::{Level, Outcome};
 use crate::state::{Container, Record, Status};
 
 /// The state object of the runtime specification, with the fields that runc
@@ -26,6 +27,16 @@ pub(super) struct State<'r> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: &'r BTreeMap<String, String>,
     pub(super) owner: &'r str,
+    /// A name that no engine looks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capsid: Option<Protection<'r>>,
+}
+
+/// What protects the host from the container.
+#[derive(Debug, Serialize)]
+struct Protection<'r> {
+    hardening: Level,
+    rules: &'r [Outcome],
 }
 
 impl<'r> State<'r> {
@@ -46,6 +57,7 @@ impl<'r> State<'r> {
             created: &record.created,
             annotations: &record.annotations,
             owner,
+            capsid: None,
         })
     }
 }
@@ -57,7 +69,11 @@ impl<'r> State<'r> {
 /// `container does not exist`; an unusable record; a failed write.
 pub(crate) fn state(root: &Path, id: &str, out: &mut dyn Write) -> Result<()> {
     let (container, record) = super::load(root, id)?;
-    let state = State::of(&container, &record, "")?;
+    let mut state = State::of(&container, &record, "")?;
+    state.capsid = Some(Protection {
+        hardening: record.hardening.level,
+        rules: &record.outcomes,
+    });
     let json = serde_json::to_string_pretty(&state).map_err(|e| Error::State {
         file: container.path().to_owned(),
         problem: format!("the state cannot be written as JSON: {e}"),

@@ -45,6 +45,8 @@ impl Scratch {
             "owner": 0, "annotations": { "a.b": "<c>" }, "pid": pid, "start_time": start_time,
             "cgroup": cgroup.map(|path| CgroupRecord { path, driver: Driver::Cgroupfs }),
             "namespaces": 0, "private_pid": true, "filter": { "profile": "none", "floor": false },
+            "hardening": { "level": "strict" },
+            "outcomes": [{ "rule": "self", "outcome": "enforced", "detail": "so" }],
             "late_steps": { "first": 1, "of": 1, "steps": [], "program": "" },
         }))
         .unwrap();
@@ -110,7 +112,7 @@ fn words(outcome: Result<()>) -> String {
 }
 
 #[test]
-fn state_is_runcs_to_the_byte() {
+fn state_is_runcs_to_the_byte_and_a_key_of_our_own() {
     let scratch = Scratch::new("state");
     let pid = scratch.running("a");
     let mut out = Vec::new();
@@ -119,7 +121,10 @@ fn state_is_runcs_to_the_byte() {
         "{{\n  \"ociVersion\": \"1.3.0\",\n  \"id\": \"a\",\n  \"pid\": {pid},\n  \
          \"status\": \"running\",\n  \"bundle\": \"/b\",\n  \"rootfs\": \"/b/rootfs\",\n  \
          \"created\": \"2026-01-01T00:00:00.000000001Z\",\n  \"annotations\": {{\n    \
-         \"a.b\": \"<c>\"\n  }},\n  \"owner\": \"\"\n}}"
+         \"a.b\": \"<c>\"\n  }},\n  \"owner\": \"\",\n  \
+         \"capsid\": {{\n    \"hardening\": \"strict\",\n    \"rules\": [\n      {{\n        \
+         \"rule\": \"self\",\n        \"outcome\": \"enforced\",\n        \
+         \"detail\": \"so\"\n      }}\n    ]\n  }}\n}}"
     );
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }

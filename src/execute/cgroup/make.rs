@@ -1,5 +1,6 @@
 //! Making a cgroup: levels, controllers, limits, and reading the limits back.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use syscalls::Sysno;
 use super::handing_down::{not_handed_down, not_listed};
 use super::{Cgroup, limits, remove_at};
 use crate::error::{Error, Result};
-use crate::plan::cgroup::CgroupPlan;
+use crate::plan::cgroup::{CgroupPlan, Limit};
 use crate::plan::devices::DeviceFilter;
 use crate::sys::bpf;
 
@@ -20,9 +21,24 @@ use crate::sys::bpf;
 pub struct Made {
     /// The cgroup.
     pub cgroup: Cgroup,
-    /// capsid's own default limits that this machine cannot enforce, with the
-    /// reason: one sentence each. Limits of the bundle never end up here.
-    pub left_out: Vec<String>,
+    /// Limits that nobody insists on and this machine cannot enforce.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A limit that is not in force: one of capsid's own, or with
+/// `--cgroups=best-effort` one of the bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The limit.
+    pub limit: Limit,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.limit, self.why)
+    }
 }
 
 /// Directories made on the way, removed again unless everything succeeded:
@@ -81,7 +97,12 @@ pub fn adopt(plan: &CgroupPlan) -> Result<Made> {
 }
 
 /// Writes the limits and attaches the device filter; gives what was left out.
-fn limit(mount: &OwnedFd, plan: &CgroupPlan, below: &Path, cgroup: &Cgroup) -> Result<Vec<String>> {
+fn limit(
+    mount: &OwnedFd,
+    plan: &CgroupPlan,
+    below: &Path,
+    cgroup: &Cgroup,
+) -> Result<Vec<LeftOut>> {
     let available = available(cgroup)?;
     let wanted = missing(&plan.controllers(false), &available);
     let available = if wanted.is_empty() {
@@ -97,9 +118,10 @@ fn limit(mount: &OwnedFd, plan: &CgroupPlan, below: &Path, cgroup: &Cgroup) -> R
                 if limit.required {
                     return Err(lacking(plan, mount, below, controller));
                 }
-                left_out.push(format!(
-                    "{limit}: the controller {controller} is not available"
-                ));
+                left_out.push(LeftOut {
+                    limit: limit.clone(),
+                    why: format!("the controller {controller} is not available"),
+                });
             }
             _ => {
                 limits::refuse_above_parents(mount, plan, below, limit)?;

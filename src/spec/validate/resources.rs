@@ -5,28 +5,35 @@ use oci_spec::runtime::{LinuxDeviceType, LinuxPids, LinuxResources, Spec};
 use super::findings::Findings;
 use crate::error::escape;
 
-/// Takes such a limit out of a configuration: see [`drop_zero_pids`].
+/// Reads such a limit of a configuration as none, in so many words: see [`is_zero_pids`].
 pub(super) fn read_zero_pids(spec: &mut Spec) {
     let version = spec.version().clone();
     if let Some(linux) = spec.linux_mut()
-        && let Some(mut resources) = linux.resources().clone()
+        && let Some(resources) = linux.resources_mut()
+        && is_zero_pids(resources, &version)
     {
-        drop_zero_pids(&mut resources, &version);
-        linux.set_resources(Some(resources));
+        let mut unlimited = LinuxPids::default();
+        unlimited.set_limit(-1);
+        resources.set_pids(Some(unlimited));
+    }
+}
+
+/// Takes such a limit out of an update: what is not named stays as it is.
+pub(super) fn drop_zero_pids(resources: &mut LinuxResources, version: &str) {
+    if is_zero_pids(resources, version) {
+        resources.set_pids(None);
     }
 }
 
 /// Before version 1.3 a limit of 0 could not be told from none, and engines
 /// write it for "no limit" (podman: `--pids-limit=-1`). From 1.3 on it is a 0.
-pub(super) fn drop_zero_pids(resources: &mut LinuxResources, version: &str) {
+fn is_zero_pids(resources: &LinuxResources, version: &str) -> bool {
     let minor = version
         .split('.')
         .nth(1)
         .and_then(|minor| minor.parse().ok());
     let limit = resources.pids().as_ref().map(LinuxPids::limit);
-    if limit == Some(0) && minor.is_some_and(|minor: u32| minor < 3) {
-        resources.set_pids(None);
-    }
+    limit == Some(0) && minor.is_some_and(|minor: u32| minor < 3)
 }
 
 /// Checks all limits.

@@ -401,6 +401,6 @@ fn no_processes_means_no_limit_before_version_1_3() {
         let resources = valid.spec().linux().as_ref().unwrap().resources().clone();
         resources.unwrap().pids().map(|pids| pids.limit())
     };
-    assert_eq!(limit("1.0.2-dev"), None);
+    assert_eq!(limit("1.0.2-dev"), Some(-1));
     assert_eq!(limit("1.3.0"), Some(0));
 }

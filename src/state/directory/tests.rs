@@ -28,6 +28,7 @@ fn record(id: &str) -> Record {
         "created": "2026-01-01T00:00:00.000000001Z", "owner": 0, "pid": 1, "start_time": 2,
         "cgroup": null, "namespaces": 0, "private_pid": true,
         "filter": { "profile": "none", "floor": false },
+        "hardening": { "level": "baseline" }, "outcomes": [],
         "late_steps": { "first": 1, "of": 1, "steps": [], "program": "" },
     }))
     .unwrap()
