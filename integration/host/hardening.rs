@@ -333,7 +333,9 @@ fn outcomes_are_told(test: &Test) {
         let found = rules.iter().find(|one| one["rule"] == id).cloned();
         found.unwrap_or_else(|| panic!("no rule {id}: {rules:#?}"))
     };
-    assert_eq!(rules.len(), 17, "{rules:#?}");
+    let all = capsid::policy::Rule::ALL.map(capsid::policy::Rule::id);
+    let told: Vec<_> = rules.iter().map(|one| one["rule"].clone()).collect();
+    assert_eq!(told, all, "every rule, once");
     assert_eq!(
         rule("core-dumps"),
         json!({ "rule": "core-dumps", "outcome": "relaxed", "detail": "--relax" })
