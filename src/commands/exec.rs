@@ -19,7 +19,8 @@ use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::host::Facts;
 use crate::plan::Plan;
 use crate::plan::build::{self, Target};
-use crate::policy::Rule;
+use crate::policy::landlock::Fence;
+use crate::policy::{Hardening, Rule};
 use crate::state::{Record, Status};
 
 use cgroup::Entry;
@@ -116,13 +117,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         preserved_fds,
         new_keyring: hardening.wants(Rule::Keyring),
         filter: record.filter.clone(),
-        fence: record
-            .fence
-            .clone()
-            .and_then(|fence| match hardening.wants(Rule::Landlock) {
-                true => Some(fence),
-                false => fence.of_ports(),
-            }),
+        fence: fence(&record, &hardening),
         personality: record.personality.clone(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),
     };
@@ -152,6 +147,15 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
             let ended = foreground::attend(&signals, launched.pid, pidfd, exec.console, Vec::new());
             ended.map(Ended::status)
         }
+    }
+}
+
+/// The fence that the container was created with, as far as it is still wanted.
+fn fence(record: &Record, hardening: &Hardening) -> Option<Fence> {
+    let fence = record.fence.clone()?;
+    match hardening.wants(Rule::Landlock) {
+        true => Some(fence),
+        false => fence.of_ports(),
     }
 }
 
