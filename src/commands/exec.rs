@@ -169,6 +169,16 @@ fn not_yet(id: &str) -> Error {
     }
 }
 
+/// The container's fence; of one that is given up the ports are left, which are
+/// the bundle's word.
+fn fence(record: &Record, hardening: &Hardening) -> Option<Fence> {
+    let fence = record.fence.clone()?;
+    match hardening.wants(Rule::Landlock) {
+        true => Some(fence),
+        false => fence.of_ports(),
+    }
+}
+
 /// setgroups(2) is denied for good in a user namespace that an ordinary user
 /// made for its own id.
 fn may_set_groups(pid: i32, facts: &Facts) -> bool {
