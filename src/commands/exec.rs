@@ -150,15 +150,6 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     }
 }
 
-/// The fence that the container was created with, as far as it is still wanted.
-fn fence(record: &Record, hardening: &Hardening) -> Option<Fence> {
-    let fence = record.fence.clone()?;
-    match hardening.wants(Rule::Landlock) {
-        true => Some(fence),
-        false => fence.of_ports(),
-    }
-}
-
 /// The process that waits for `start` is the runtime's own code and lets only
 /// real root look at it, so nobody else can follow it into its namespaces.
 fn not_yet(id: &str) -> Error {

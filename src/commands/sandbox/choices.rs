@@ -92,14 +92,10 @@ const SINGLE: [(&str, &str, &str); 16] = [
     (
         "rootfs",
         "DIR",
-        "The programs and libraries of this root directory, instead of the host's",
+        "Programs of this root directory, not the host's",
     ),
     ("chdir", "DIR", "Begin in this directory, inside"),
-    (
-        "net",
-        "none|host",
-        "What is reached: nothing (the default), or all the host does",
-    ),
+    ("net", "NET", "What is reached: none (the default), or host"),
     ("user", "UID[:GID]", "User and group id inside"),
     ("hostname", "NAME", "Host name inside (default: sandbox)"),
     ("memory", "SIZE", "At most so much memory: 512M, 2G"),
@@ -112,8 +108,8 @@ const SINGLE: [(&str, &str, &str); 16] = [
     ),
     (
         "seccomp",
-        "strict|default|FILE",
-        "The system calls that are allowed (default: strict)",
+        "PROFILE",
+        "System calls: strict (the default), default, or a file",
     ),
     (
         "tty",
@@ -146,7 +142,7 @@ const SINGLE: [(&str, &str, &str); 16] = [
 const SWITCHES: [(&str, &str); 4] = [
     (
         "cwd",
-        "Show the current directory, which may be changed, and begin there",
+        "Show the current directory, to be changed, and begin there",
     ),
     (
         "quiet",
