@@ -227,6 +227,9 @@ fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Statu
     // The network ends with the program.
     drop(created.pasta.take());
     let out_of_memory = life::events::out_of_memory(&created.record);
+    if let Ok(container) = Root::open(&global.root).and_then(|root| root.find(&id)) {
+        skeleton::remove(container.dir(), ROOTFS, &made.sandbox.skeleton);
+    }
     life::delete::delete(&global.root, &id, true, &creation::run_poststop)?;
     drop(owner);
     let (ended, timeout) = followed?;

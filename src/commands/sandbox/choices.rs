@@ -105,18 +105,19 @@ const SINGLE: [(&str, &str, &str); 17] = [
     (
         "rootfs",
         "DIR",
-        "The programs and libraries of this root directory, instead of the host's",
+        "Programs of this root directory, not the host's",
     ),
     (
         "image",
-        "DIR[:TAG]@sha256:DIGEST",
-        "The root directory of an OCI image layout on disk, checked against\nthis digest",
+        "DIR[:TAG]@DIGEST",
+        "Programs of this OCI image layout on disk,\nif it has this digest (sha256:...)",
     ),
     ("chdir", "DIR", "Begin in this directory, inside"),
     (
         "net",
-        "none|host|pasta",
-        "What is reached: nothing (the default), all the host does,\nor through pasta what --connect and --listen name",
+        "NET",
+        "What is reached: none (the default), host, or
+pasta: what --connect and --listen name",
     ),
     ("user", "UID[:GID]", "User and group id inside"),
     ("hostname", "NAME", "Host name inside (default: sandbox)"),
@@ -130,8 +131,8 @@ const SINGLE: [(&str, &str, &str); 17] = [
     ),
     (
         "seccomp",
-        "strict|default|FILE",
-        "The system calls that are allowed (default: strict)",
+        "PROFILE",
+        "System calls: strict (the default), default, or a file",
     ),
     (
         "tty",
@@ -164,7 +165,7 @@ const SINGLE: [(&str, &str, &str); 17] = [
 const SWITCHES: [(&str, &str); 4] = [
     (
         "cwd",
-        "Show the current directory, which may be changed, and begin there",
+        "Show the current directory, to be changed, and begin there",
     ),
     (
         "quiet",
