@@ -187,6 +187,7 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         hardening: prepared.hardened.hardening.clone(),
         outcomes: prepared.hardened.outcomes.clone(),
         personality: linux.and_then(|linux| linux.personality().clone()),
+        memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         late_steps: LateSteps {
             first: first + 1,
             of: steps.len(),

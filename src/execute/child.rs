@@ -226,6 +226,7 @@ impl Walk<'_> {
             ProcessStep::DieWithParent => signal::at_end_of_parent(libc::SIGKILL),
             ProcessStep::FindProgram => program::find(&self.plan.program, self.handles.own_program),
             ProcessStep::Affinity(affinity) => restrict::set_affinity(&affinity.mask),
+            ProcessStep::MemoryPolicy(own) => restrict::set_memory_policy(own.mode, &own.nodes),
         }
     }
 

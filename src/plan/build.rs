@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
 use super::ids::IdMaps;
 use super::landlock::{self, FenceStep, Whose};
+use super::memory_policy;
 use super::mounts::Setting;
 use super::process::{self, Ending, Surroundings};
 use super::program;
@@ -95,7 +96,6 @@ fn unsupported(spec: &Spec) -> Result<(), Vec<Problem>> {
     };
     let asked = [
         ("/linux/intelRdt", linux.intel_rdt().is_some()),
-        ("/linux/memoryPolicy", linux.memory_policy().is_some()),
         (
             "/linux/netDevices",
             linux
@@ -135,7 +135,8 @@ impl Create<'_> {
         let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
         let linux = self.spec.linux().as_ref();
         let domain = linux.and_then(|linux| linux.personality().as_ref());
-        steps.splice(1..1, domain.map(process::personality));
+        let policy = linux.and_then(|linux| linux.memory_policy().as_ref());
+        steps.splice(1..1, of_linux(domain, policy).map_err(one)?);
         let ending = Ending {
             restrict: handled_files(&root),
             ..self.ending()?
@@ -270,6 +271,18 @@ impl Create<'_> {
             restrict: None,
         })
     }
+}
+
+/// What a process has from `linux`: its execution domain and its memory policy,
+/// which the specification gives to the whole container, so to `exec` too.
+fn of_linux(
+    domain: Option<&LinuxPersonality>,
+    policy: Option<&LinuxMemoryPolicy>,
+) -> Result<Vec<ProcessStep>, Problem> {
+    let domain = domain.map(process::personality);
+    let policy = policy.map(memory_policy::plan).transpose()?;
+    let policy = policy.map(ProcessStep::MemoryPolicy);
+    Ok(domain.into_iter().chain(policy).collect())
 }
 
 /// The fence as steps that follow the new root.

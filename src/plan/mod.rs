@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod ids;
 pub mod init;
 pub mod landlock;
+pub mod memory_policy;
 pub mod mounts;
 pub mod process;
 pub mod program;

@@ -6,6 +6,7 @@ use std::fmt;
 use super::BindSource;
 pub use super::exec::{ExecStep, LabelStep};
 use super::landlock::FenceStep;
+use super::memory_policy::MemoryPolicy;
 use super::mounts::MountStep;
 use super::reach::RouteRule;
 use super::secrets::SecretsStep;
@@ -352,6 +353,8 @@ pub enum ProcessStep {
     FindProgram,
     /// Pin the process to CPUs.
     Affinity(Affinity),
+    /// Which memory nodes pages come from.
+    MemoryPolicy(MemoryPolicy),
 }
 
 impl fmt::Display for ProcessStep {
@@ -411,6 +414,7 @@ impl fmt::Display for ProcessStep {
             ProcessStep::DieWithParent => f.write_str("be killed when the runtime ends"),
             ProcessStep::FindProgram => f.write_str("find the program"),
             ProcessStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
+            ProcessStep::MemoryPolicy(policy) => policy.fmt(f),
         }
     }
 }

@@ -143,6 +143,7 @@ fn privileges_go_last_and_for_good() {
             // What needs privileges, and what the program inherits.
             ProcessStep::Personality(_)
             | ProcessStep::Affinity(_)
+            | ProcessStep::MemoryPolicy(_)
             | ProcessStep::Keyring(_)
             | ProcessStep::Terminal
             | ProcessStep::TerminalStdio

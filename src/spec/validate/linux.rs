@@ -260,6 +260,14 @@ fn check_memory_policy(policy: &LinuxMemoryPolicy, findings: &mut Findings) {
         let text = "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other";
         findings.problem("/linux/memoryPolicy/flags", text);
     }
+    let of_nodes = [MpolFStaticNodes, MpolFRelativeNodes];
+    let bare = nodes.is_empty() && matches!(policy.mode(), MpolLocal | MpolPreferred);
+    if let Some(flag) = flags.iter().find(|flag| of_nodes.contains(flag))
+        && bare
+    {
+        let text = format!("{flag} says how nodes are meant, and there are none");
+        findings.problem("/linux/memoryPolicy/flags", text);
+    }
     if flags.contains(&MpolFNumaBalancing) && !matches!(policy.mode(), MpolBind | MpolPreferredMany)
     {
         let text = format!("{} has no MPOL_F_NUMA_BALANCING", policy.mode());
