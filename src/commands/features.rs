@@ -171,7 +171,7 @@ fn linux() -> Result<LinuxFeature, OciSpecError> {
                 .build()?,
         )
         .memory_policy(memory_policy()?)
-        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
+        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
         .build()
 }
 

@@ -122,6 +122,18 @@ const HINTS: &[Hint] = &[
         "the group id is not mapped in the container's user namespace",
     ),
     hint(
+        Sysno::sendto,
+        libc::EINVAL,
+        "move",
+        "the kernel lets no interface of this kind leave its network namespace (lo, bridges, tunnels)",
+    ),
+    hint(
+        Sysno::sendto,
+        libc::EPERM,
+        "move",
+        "it takes CAP_NET_ADMIN where the interface is and where it goes",
+    ),
+    hint(
         Sysno::set_mempolicy,
         libc::EINVAL,
         "",

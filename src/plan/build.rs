@@ -10,12 +10,13 @@ use super::ids::IdMaps;
 use super::landlock::{self, FenceStep, Whose};
 use super::memory_policy;
 use super::mounts::Setting;
+use super::net_devices;
 use super::process::{self, Ending, Surroundings};
 use super::program;
 use super::reach::Network;
 use super::rootfs::{self, Frame};
 use super::secrets::SecretsStep;
-use super::steps::{HookStep, ProcessStep, RootStep};
+use super::steps::{EnterStep, HookStep, ProcessStep, RootStep};
 use super::{BindSource, Plan, c_string, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
@@ -94,16 +95,7 @@ fn unsupported(spec: &Spec) -> Result<(), Vec<Problem>> {
     let Some(linux) = spec.linux() else {
         return Ok(());
     };
-    let asked = [
-        ("/linux/intelRdt", linux.intel_rdt().is_some()),
-        (
-            "/linux/netDevices",
-            linux
-                .net_devices()
-                .as_ref()
-                .is_some_and(|list| !list.is_empty()),
-        ),
-    ];
+    let asked = [("/linux/intelRdt", linux.intel_rdt().is_some())];
     let problems: Vec<_> = asked
         .into_iter()
         .filter(|(_, asked)| *asked)
@@ -129,7 +121,12 @@ struct Create<'a> {
 
 impl Create<'_> {
     fn plan(self) -> Planned {
-        let enter = self.enter().map_err(one)?;
+        let mut enter = self.enter().map_err(one)?;
+        let net_devices = net_devices::plan(self.spec, self.facts)?;
+        if !net_devices.is_empty() {
+            // Before hooks: they find them there, and may configure more.
+            enter.first.push(EnterStep::NetDevices);
+        }
         let (root, sources) = self.root()?;
         let surroundings = self.surroundings(&enter);
         let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
@@ -154,6 +151,7 @@ impl Create<'_> {
             cgroup: self.options.cgroup,
             ids: self.ids,
             enter,
+            net_devices,
             sources,
             root,
             process: steps,

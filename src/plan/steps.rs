@@ -36,6 +36,9 @@ pub enum EnterStep {
     Hide,
     /// A new cgroup namespace, now that the process is in its cgroup.
     NewCgroupNamespace,
+    /// Wait until the runtime has moved network interfaces into the namespace that
+    /// the process is in.
+    NetDevices,
 }
 
 /// A set of CPUs.
@@ -72,6 +75,7 @@ impl fmt::Display for EnterStep {
             }
             EnterStep::Hide => f.write_str("become undumpable"),
             EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
+            EnterStep::NetDevices => f.write_str("wait for the network interfaces"),
         }
     }
 }

@@ -69,7 +69,7 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewUserNamespace => 3,
             EnterStep::IdMaps => 4,
             EnterStep::TimeOffsets(_) => 5,
-            EnterStep::AwaitCgroup | EnterStep::NewCgroupNamespace => 9,
+            EnterStep::AwaitCgroup | EnterStep::NewCgroupNamespace | EnterStep::NetDevices => 9,
         });
         in_order(&plan.enter.first, |step| match step {
             // Whatever a step costs is counted, and limited.
@@ -80,6 +80,7 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::Hide => 3,
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 4,
             EnterStep::NewCgroupNamespace => 5,
+            EnterStep::NetDevices => 6,
             EnterStep::NewUserNamespace | EnterStep::TimeOffsets(_) => 9,
         });
         let user = Kind::User.flag();

@@ -83,6 +83,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         ids: None,
         limits: Vec::new(),
         enter,
+        net_devices: Vec::new(),
         sources: Vec::new(),
         root,
         process: steps,
