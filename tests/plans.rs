@@ -341,6 +341,7 @@ impl Case {
         let linux = hardened.spec.linux().as_ref();
         let target = Target {
             awaits_cgroup: false,
+            awaits_class: linux.is_some_and(|linux| linux.intel_rdt().is_some()),
             id: ID.into(),
             differing: Kind::ALL
                 .iter()

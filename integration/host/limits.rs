@@ -14,13 +14,13 @@ use crate::roles::Test;
 cases! {
     ROOT []: unknown_files_are_named, paths_that_lead_out, update_in_every_state, update_all_or_nothing,
         update_refusals, update_by_engines, stats_once, stats_end_with_the_container, events_refusals,
-        absent_controllers_are_named;
+        absent_controllers_are_named, classes_need_resctrl;
     ROOT [Hugetlb]: huge_pages_hold, huge_pages_above_the_parent;
     ROOT [Pids]: pids_are_updated, pids_above_the_parent;
     ROOT [Memory]: memory_and_swap_are_updated, usage_is_respected, running_out_is_told;
     ROOT [Cpu]: quota_and_period_keep_each_other;
     ROOT [Io]: throttles_are_lines;
-    USERS []: no_cgroup_no_update;
+    USERS []: no_cgroup_no_update, classes_need_root;
 }
 
 /// A container that sleeps, with these limits.
@@ -129,6 +129,22 @@ fn update_all_or_nothing(test: &Test) {
     let output = update(&bundle, &unified("cgroup.nonesuch", "1")).output();
     output.code(1).says(&["cgroup.nonesuch", "(ENOENT)"]);
     container.end();
+}
+
+/// Where it is mounted, there is no class of that name.
+fn classes_need_resctrl(test: &Test) {
+    let class = json!({ "closID": "capsid-absent", "enableMonitoring": true });
+    let bundle = Bundle::new(test).edit(|config| config["linux"]["intelRdt"] = class);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    bundle.refused(match mounts.contains(" - resctrl ") {
+        true => &["capsid-absent", "does not exist"],
+        false => &["no resctrl file system is mounted", "mount -t resctrl"],
+    });
+}
+
+fn classes_need_root(test: &Test) {
+    let bundle = Bundle::new(test).edit(|config| config["linux"]["intelRdt"] = json!({}));
+    bundle.refused(&["/linux/intelRdt", "only real root"]);
 }
 
 fn update_refusals(test: &Test) {

@@ -17,6 +17,7 @@ use crate::execute::cgroup::{self, Cgroup, LeftOut};
 use crate::execute::net_devices::{self, Borrowed};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::execute::pasta::{Passage, Pasta};
+use crate::execute::rdt::{self, Resctrl};
 use crate::execute::secrets::Secret;
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
@@ -26,7 +27,6 @@ use crate::log;
 use crate::plan::build::Options;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::cgroup::systemd::Instance;
-use crate::plan::net_devices::NetDevice;
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::{self, By, HardenedSpec, Rule};
 use crate::seccomp::{Advice, Asks};
@@ -115,6 +115,9 @@ pub(super) fn create_in(
         log::debug(format!("seccomp: {name} is no system call of this machine"));
     }
     net_devices::check(&plan.net_devices)?;
+    if let Some(rdt) = &plan.rdt {
+        Resctrl::mounted()?.check(rdt)?;
+    }
     let record = record(&prepared, &plan, args);
     Creation {
         args,
@@ -134,7 +137,7 @@ pub(super) fn create_in(
             Advice::Bundle
         },
         secrets: mode.secrets,
-        net_devices: &plan.net_devices,
+        plan: &plan,
         borrowed: None,
     }
     .carry_out(&plan, mode.park)
@@ -193,6 +196,7 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         outcomes: prepared.hardened.outcomes.clone(),
         personality: linux.and_then(|linux| linux.personality().clone()),
         memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
+        rdt: None,
         late_steps: LateSteps {
             first: first + 1,
             of: steps.len(),
@@ -223,7 +227,7 @@ struct Creation<'a> {
     /// In whose words denied calls are reported.
     advice: Advice,
     secrets: Vec<Secret>,
-    net_devices: &'a [NetDevice],
+    plan: &'a Plan,
     /// Interfaces of the host that are inside, until the container is there.
     borrowed: Option<Borrowed>,
 }
@@ -366,6 +370,11 @@ fn clean_up(record: &Record, cgroup: Option<&Cgroup>) {
     {
         log::warning(error);
     }
+    if let Some(rdt) = &record.rdt
+        && let Err(error) = rdt::leave(rdt)
+    {
+        log::warning(error);
+    }
     run_poststop(record);
 }
 
@@ -424,6 +433,13 @@ impl Attendant for Creation<'_> {
         self.record.pid = pid;
         self.record.start_time = stat.start_time;
         self.slot.container().save(&self.record)?;
+        if let Some(rdt) = &self.plan.rdt {
+            let (record, container) = (&mut self.record, self.slot.container());
+            Resctrl::mounted()?.enter(rdt, pid, &mut |made| {
+                record.rdt = Some(made.clone());
+                container.save(record)
+            })?;
+        }
         let Some((plan, manager)) = &mut self.scope else {
             return Ok(());
         };
@@ -471,7 +487,7 @@ impl Attendant for Creation<'_> {
     }
 
     fn net_devices(&mut self, namespace: OwnedFd) -> Result<()> {
-        self.borrowed = Some(Borrowed::take(self.net_devices, namespace)?);
+        self.borrowed = Some(Borrowed::take(&self.plan.net_devices, namespace)?);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
 use crate::execute::foreground::{self, Ended, Signals};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::execute::rdt::Resctrl;
 use crate::host::Facts;
 use crate::plan::Plan;
 use crate::plan::build::{self, Target};
@@ -120,6 +121,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         fence: fence(&record, &hardening),
         personality: record.personality.clone(),
         memory_policy: record.memory_policy.clone(),
+        awaits_class: record.rdt.is_some(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),
     };
     let planned = build::for_exec(&process, &facts, &target);
@@ -229,6 +231,9 @@ impl Exec<'_> {
 
 impl Attendant for Exec<'_> {
     fn process(&mut self, pid: i32, _pidfd: BorrowedFd<'_>) -> Result<()> {
+        if let Some(rdt) = &self.record.rdt {
+            Resctrl::mounted()?.join(rdt, pid)?;
+        }
         match &mut self.entry {
             Entry::Systemd(scope) => scope.take_in(pid),
             Entry::Nowhere | Entry::Clone(_) => Ok(()),

@@ -164,7 +164,13 @@ fn linux() -> Result<LinuxFeature, OciSpecError> {
         .seccomp(seccomp()?)
         .apparmor(ApparmorBuilder::default().enabled(true).build()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
-        .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
+        .intel_rdt(
+            IntelRdtBuilder::default()
+                .enabled(true)
+                .schemata(true)
+                .monitoring(true)
+                .build()?,
+        )
         .mount_extensions(
             MountExtensionsBuilder::default()
                 .idmap(IDMapBuilder::default().enabled(true).build()?)

@@ -149,7 +149,8 @@ impl Walk<'_> {
             EnterStep::NewUserNamespace => {
                 process::unshare(u64::from(libc::CLONE_NEWUSER.cast_unsigned()))
             }
-            EnterStep::AwaitCgroup => self.ask(&ToParent::AwaitCgroup),
+            // The parent sees to both when it hears of the process.
+            EnterStep::AwaitCgroup | EnterStep::AwaitClass => self.ask(&ToParent::AwaitCgroup),
             EnterStep::IdMaps => self.ask(&ToParent::IdMaps),
             EnterStep::TimeOffsets(offsets) => {
                 process::unshare(process::CLONE_NEWTIME)?;

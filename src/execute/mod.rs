@@ -21,6 +21,7 @@ pub mod pasta;
 pub mod program;
 pub mod protect;
 pub mod protocol;
+pub mod rdt;
 pub mod root;
 pub mod secrets;
 pub mod skeleton;

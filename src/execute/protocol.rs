@@ -10,7 +10,7 @@ use crate::sys::{self, socket};
 /// What the child tells its parent.
 #[derive(Debug)]
 pub enum ToParent {
-    /// Proceed once this process is in its cgroup.
+    /// Proceed once this process is in its cgroup, or in its resctrl class.
     AwaitCgroup,
     /// Write the id maps of this process, then proceed.
     IdMaps,

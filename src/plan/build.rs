@@ -13,6 +13,7 @@ use super::mounts::Setting;
 use super::net_devices;
 use super::process::{self, Ending, Surroundings};
 use super::program;
+use super::rdt;
 use super::reach::Network;
 use super::rootfs::{self, Frame};
 use super::secrets::SecretsStep;
@@ -73,7 +74,6 @@ fn one(problem: Problem) -> Vec<Problem> {
 
 /// Plans a new container.
 pub fn for_create(hardened: &HardenedSpec, facts: &Facts, options: Options) -> Planned {
-    unsupported(&hardened.spec)?;
     let namespaces = Namespaces::of(&hardened.spec);
     let process = hardened.spec.process().as_ref();
     let missing = || Problem::new("", "process property must not be empty");
@@ -87,25 +87,6 @@ pub fn for_create(hardened: &HardenedSpec, facts: &Facts, options: Options) -> P
         namespaces,
     };
     create.plan()
-}
-
-/// What the bundle asks for and nothing here does. The specification wants an
-/// error for it, and so does whoever relies on it.
-fn unsupported(spec: &Spec) -> Result<(), Vec<Problem>> {
-    let Some(linux) = spec.linux() else {
-        return Ok(());
-    };
-    let asked = [("/linux/intelRdt", linux.intel_rdt().is_some())];
-    let problems: Vec<_> = asked
-        .into_iter()
-        .filter(|(_, asked)| *asked)
-        .map(|(at, _)| Problem::new(at, "is not supported by this version of capsid"))
-        .collect();
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(problems)
-    }
 }
 
 /// Everything a new container's plan is made from.
@@ -122,6 +103,11 @@ struct Create<'a> {
 impl Create<'_> {
     fn plan(self) -> Planned {
         let mut enter = self.enter().map_err(one)?;
+        let rdt = rdt::plan(self.spec, &self.options.id, self.facts).map_err(one)?;
+        if rdt.is_some() {
+            // What the program starts early would not be in it.
+            enter.first.insert(0, EnterStep::AwaitClass);
+        }
         let net_devices = net_devices::plan(self.spec, self.facts)?;
         if !net_devices.is_empty() {
             // Before hooks: they find them there, and may configure more.
@@ -151,6 +137,7 @@ impl Create<'_> {
             cgroup: self.options.cgroup,
             ids: self.ids,
             enter,
+            rdt,
             net_devices,
             sources,
             root,

@@ -72,6 +72,9 @@ impl Plan {
         }
         let new = namespaces::names(self.enter.new);
         writeln!(f, "  clone into new namespaces: {new}")?;
+        if let Some(rdt) = &self.rdt {
+            writeln!(f, "  {rdt}")?;
+        }
         let mut devices = self.net_devices.iter();
         devices.try_for_each(|device| writeln!(f, "  {device}"))
     }

@@ -21,6 +21,7 @@ pub mod net_devices;
 pub mod netlink;
 pub mod process;
 pub mod program;
+pub mod rdt;
 pub mod reach;
 pub mod rootfs;
 pub mod secrets;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub limits: Vec<ProcessStep>,
     /// Which namespaces the process is in when it starts to work.
     pub enter: enter::Enter,
+    /// The class of the cache and of memory bandwidth.
+    pub rdt: Option<rdt::RdtPlan>,
     /// Network interfaces that the runtime moves into the container.
     pub net_devices: Vec<net_devices::NetDevice>,
     /// Host files and directories that will be visible inside.

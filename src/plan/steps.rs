@@ -36,6 +36,8 @@ pub enum EnterStep {
     Hide,
     /// A new cgroup namespace, now that the process is in its cgroup.
     NewCgroupNamespace,
+    /// Wait until the runtime has put the process into its resctrl class.
+    AwaitClass,
     /// Wait until the runtime has moved network interfaces into the namespace that
     /// the process is in.
     NetDevices,
@@ -75,6 +77,7 @@ impl fmt::Display for EnterStep {
             }
             EnterStep::Hide => f.write_str("become undumpable"),
             EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
+            EnterStep::AwaitClass => f.write_str("wait until it is in its resctrl class"),
             EnterStep::NetDevices => f.write_str("wait for the network interfaces"),
         }
     }

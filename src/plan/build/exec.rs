@@ -10,7 +10,7 @@ use crate::error::Problem;
 use crate::host::Facts;
 use crate::plan::landlock::Whose;
 use crate::plan::process::{self, Ending, Surroundings};
-use crate::plan::steps::{Affinity, ProcessStep, RootStep};
+use crate::plan::steps::{Affinity, EnterStep, ProcessStep, RootStep};
 use crate::plan::{Plan, enter, filter, program};
 use crate::policy::landlock::Fence;
 use crate::seccomp::{Asks, Filter};
@@ -37,6 +37,8 @@ pub struct Target {
     pub personality: Option<LinuxPersonality>,
     /// `linux.memoryPolicy` as it was at create.
     pub memory_policy: Option<LinuxMemoryPolicy>,
+    /// The runtime puts the process into its resctrl class.
+    pub awaits_class: bool,
     /// systemd puts the process into its cgroup.
     pub awaits_cgroup: bool,
 }
@@ -59,6 +61,9 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let limits = early_limits(process, facts, in_user_namespace);
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
     let mut enter = enter.map_err(one)?;
+    if target.awaits_class {
+        enter.first.insert(0, EnterStep::AwaitClass);
+    }
     if target.awaits_cgroup {
         enter.await_cgroup();
     }
@@ -83,6 +88,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         ids: None,
         limits: Vec::new(),
         enter,
+        rdt: None,
         net_devices: Vec::new(),
         sources: Vec::new(),
         root,

@@ -233,8 +233,15 @@ fn check_rdt(rdt: &LinuxIntelRdt, findings: &mut Findings) {
         ("memBwSchema", rdt.mem_bw_schema()),
     ] {
         if let Some(schema) = schema {
-            findings.c_string(format_args!("/linux/intelRdt/{name}"), schema);
+            findings.line(format_args!("/linux/intelRdt/{name}"), schema);
         }
+    }
+    if let Some(schema) = rdt.mem_bw_schema()
+        && !schema.is_empty()
+        && !schema.starts_with("MB:")
+    {
+        let text = format!("{schema:?} does not begin with MB:");
+        findings.problem("/linux/intelRdt/memBwSchema", text);
     }
     for (index, schema) in rdt.schemata().iter().flatten().enumerate() {
         findings.c_string(format_args!("/linux/intelRdt/schemata/{index}"), schema);
