@@ -74,7 +74,7 @@ fn distrust(owner: u32, mode: u32, root_is_unmapped: impl Fn() -> bool) -> Optio
 /// Whether this process is in a user namespace that does not have all ids: then
 /// the files of the others seem to be nobody's.
 fn root_is_unmapped() -> bool {
-    !super::initial_map(&super::read("/proc/self/uid_map"))
+    !super::initial_map(&super::text("/proc/self/uid_map"))
 }
 
 #[cfg(test)]
