@@ -11,6 +11,7 @@
 #![allow(unsafe_code, reason = "the only place where it is allowed")]
 
 pub mod arguments;
+mod allocator;
 pub mod bpf;
 pub mod directory;
 pub mod fd;
