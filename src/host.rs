@@ -87,7 +87,7 @@ impl Facts {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
         let privileged = uid == 0;
-        let in_user_namespace = !initial_map(&text("/proc/self/uid_map"));
+        let in_user_namespace = in_user_namespace();
         Self {
             uid,
             gid,
@@ -110,6 +110,11 @@ impl Facts {
 /// The whole of a small file of the kernel's; empty when it cannot be read.
 pub(crate) fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Whether this process is in a user namespace that does not have all ids.
+pub fn in_user_namespace() -> bool {
+    !initial_map(&text("/proc/self/uid_map"))
 }
 
 /// Whether an id map is that of the first user namespace.
