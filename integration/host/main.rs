@@ -46,7 +46,9 @@ mod relaxed;
 mod roles;
 mod runtime;
 mod sandbox;
+mod sandbox_attacks;
 mod sandbox_files;
+mod sandbox_inside;
 mod sandbox_life;
 mod sandbox_net;
 mod sandboxed;
@@ -126,6 +128,8 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("sandbox", sandbox_files::cases()),
         ("sandbox", sandbox_life::cases()),
         ("sandbox", sandbox_net::cases()),
+        ("attacks", sandbox_attacks::cases()),
+        ("attacks", sandbox_inside::cases()),
     ]
 }
 
