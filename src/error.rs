@@ -287,6 +287,13 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An image, or a part of it, is refused.
+    Image {
+        /// Document, layer and entry, or the directory.
+        at: String,
+        /// What is wrong there.
+        problem: String,
+    },
     /// A hook failed.
     Hook {
         /// Which list, and its place there: `createRuntime hook 0`.
@@ -422,6 +429,7 @@ impl fmt::Display for Error {
             }
             Error::Life(life) => life.fmt(f),
             Error::State { file, problem } => write!(f, "{}: {problem}", file.display()),
+            Error::Image { at, problem } => write!(f, "{at}: {problem}"),
             Error::Hook {
                 which,
                 path,

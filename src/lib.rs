@@ -41,5 +41,8 @@ pub mod seccomp;
 /// Doing it.
 pub mod execute;
 
+/// OCI image layouts on disk, checked and unpacked.
+pub mod image;
+
 /// System calls: the only unsafe code.
 pub mod sys;

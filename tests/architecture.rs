@@ -98,6 +98,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "error", "sys", "spec", "seccomp", "policy", "plan", "host", "state", "sandbox",
         ],
     ),
+    // Of `execute` only the lookup of paths below a root.
+    ("image", &["error", "sys", "state", "execute"]),
 ];
 
 /// `src/plan/rootfs.rs` and `src/plan.rs` are both of `plan`.
@@ -239,7 +241,7 @@ fn vague_name(file: &Source) -> Vec<String> {
 
 /// Below a rootfs a path is the attacker's: these modules work on descriptors.
 fn opened_by_path(file: &Source) -> Vec<String> {
-    let careful = ["execute", "plan", "policy", "sys"].contains(&module(&file.path));
+    let careful = ["execute", "image", "plan", "policy", "sys"].contains(&module(&file.path));
     if !careful || is_test(file) {
         return Vec::new();
     }

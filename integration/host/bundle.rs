@@ -232,9 +232,11 @@ impl<'t> Bundle<'t> {
         container
     }
 
-    /// The directory of its cgroup, where the harness chose one.
+    /// The directory of its cgroup, where the harness chose one; `slice:prefix:name`
+    /// is for systemd to place.
     pub(crate) fn cgroup(&self) -> Option<PathBuf> {
         let path = self.config.pointer("/linux/cgroupsPath")?.as_str()?;
+        path.starts_with('/').then_some(())?;
         Some(PathBuf::from(format!("/sys/fs/cgroup{path}")))
     }
 

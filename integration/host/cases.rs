@@ -42,11 +42,23 @@ pub(crate) enum Need {
     DebianRootfs,
     /// The controllers cpu, io, memory and pids on cgroup2.
     Controllers,
+    /// A systemd that manages cgroup2, and the role's bus.
+    Systemd,
     /// `CAPSID_TEST_DISK` names a disk that may be written to.
     Disk,
+    /// The cgroup controller `cpuset`, and two processors.
+    Cpuset,
+    /// The cgroup controller `hugetlb`, and free pages of 2 MiB.
+    HugePages,
+    /// A place to swap to.
+    Swap,
+    /// The disk of `CAPSID_TEST_DISK` has the scheduler BFQ.
+    Bfq,
+    /// The cgroup controller `rdma`, and a device.
+    Rdma,
     /// The cgroup controller `cpu`.
     Cpu,
-    /// The cgroup controller `hugetlb`, and pages of 2 MiB.
+    /// The cgroup controller `hugetlb`.
     Hugetlb,
     /// The cgroup controller `io`, and a block device.
     Io,
@@ -72,32 +84,6 @@ impl Need {
             _ => &[],
         }
     }
-
-    /// The cgroup controller that this is about.
-    pub(crate) fn controller(self) -> Option<&'static str> {
-        match self {
-            Need::Cpu => Some("cpu"),
-            Need::Hugetlb => Some("hugetlb"),
-            Need::Io => Some("io"),
-            Need::Memory => Some("memory"),
-            Need::Pids => Some("pids"),
-            Need::RealRoot
-            | Need::SocketActivate
-            | Need::Busybox
-            | Need::Pasta
-            | Need::Curl
-            | Need::Compiler
-            | Need::Git
-            | Need::Node
-            | Need::Perl
-            | Need::Python
-            | Need::Sqlite
-            | Need::Runc
-            | Need::DebianRootfs
-            | Need::Controllers
-            | Need::Disk => None,
-        }
-    }
 }
 
 /// Why a test does not run here.
@@ -113,6 +99,8 @@ pub(crate) const ALL: &[Role] = &[Role::Root, Role::Rootless, Role::Single];
 pub(crate) const ROOT: &[Role] = &[Role::Root];
 /// Where more than one id must be mapped.
 pub(crate) const RANGES: &[Role] = &[Role::Root, Role::Rootless];
+/// An ordinary user with subordinate ids.
+pub(crate) const RANGED: &[Role] = &[Role::Rootless];
 /// Ordinary users only.
 pub(crate) const USERS: &[Role] = &[Role::Rootless, Role::Single];
 

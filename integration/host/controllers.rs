@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -47,7 +46,7 @@ fn number(bundle: &Bundle<'_>, file: &str, name: &str) -> u64 {
 
 /// Waits until something holds.
 #[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(15);
     while !holds() {
         assert!(Instant::now() < end, "never: {what}");
@@ -58,7 +57,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// The container's process is killed, and no other.
 fn memory_oom(test: &Test) {
     let place = Place::new(test);
-    let limit = || json!({ "memory": { "limit": 32 * MIB } });
+    let limit = || json!({ "memory": { "limit": 32 * MIB, "swap": 32 * MIB } });
     let neighbour = place.limited(limit()).args(&["sleep"]);
     let beside = neighbour.ready();
     let bytes = (128 * MIB).to_string();
@@ -89,7 +88,7 @@ fn memory_oom_group(test: &Test) {
     let bytes = (128 * MIB).to_string();
     for (group, code, said) in [("0", 0, "signal 9"), ("1", 128 + 9, "")] {
         let bundle = place.limited(json!({
-            "memory": { "limit": 32 * MIB },
+            "memory": { "limit": 32 * MIB, "swap": 32 * MIB },
             "unified": { "memory.oom.group": group }
         }));
         let output = bundle.run_probe(&["spawn", "1", "/bin/probe", "eat", &bytes]);
@@ -152,7 +151,7 @@ fn cpu_weight(test: &Test) {
 
 fn io_throttle(test: &Test) {
     let place = Place::new(test);
-    let disk = crate::machine::disk().unwrap_or_default();
+    let disk = crate::needs::disk().unwrap_or_default();
     let made = fs::metadata(&disk).map(|meta| meta.rdev()).unwrap_or(0);
     let (major, minor) = (libc::major(made), libc::minor(made));
     // An ordinary user's container gets the node itself: it must be allowed there.
@@ -219,7 +218,14 @@ fn killing_many(test: &Test) {
     let inside: Vec<&str> = inside.lines().collect();
     assert_eq!(inside.len(), 151, "{inside:?}");
     container.end();
-    let alive = |pid: &&&str| Path::new(&format!("/proc/{pid}/ns/pid")).exists();
+    // Ended, and not yet waited for by whoever inherits it, is not alive.
+    let alive = |pid: &&&str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    };
     let left: Vec<_> = inside.iter().filter(alive).collect();
     assert!(left.is_empty(), "still there: {left:?}");
 }

@@ -46,15 +46,17 @@ impl<'t> Place<'t> {
     }
 
     /// One that has these controllers.
-    fn with(test: &'t Test, controllers: &[&str]) -> Self {
+    pub(crate) fn with(test: &'t Test, controllers: &[&str]) -> Self {
         let run = test.machine.cgroup.as_deref().unwrap_or_default();
         let run = PathBuf::from(format!("{MOUNT}{run}"));
         let name = test.dir.file_name().unwrap_or_default();
         let outer = run.join(format!("{}-{}", test.role.name(), name.to_string_lossy()));
         let own = outer.join("own");
         make(&outer);
-        hand_down(Path::new(MOUNT), EVERY);
-        hand_down(&run, EVERY);
+        for above in [Path::new(MOUNT), &run] {
+            hand_down(above, EVERY);
+            hand_down(above, controllers);
+        }
         hand_down(&outer, controllers);
         make(&own);
         if test.rootless() {
@@ -115,8 +117,9 @@ fn hand_down(cgroup: &Path, controllers: &[&str]) {
     }
 }
 
+/// Of memory, and nothing of swap.
 fn memory(bytes: u64) -> Value {
-    json!({ "memory": { "limit": bytes } })
+    json!({ "memory": { "limit": bytes, "swap": bytes } })
 }
 
 /// The kernel takes it and enforces the smaller of both: capsid refuses it.
@@ -222,12 +225,7 @@ fn killed_in_a_hook(test: &Test) {
     let inside = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     creating.signal(Signal::SIGKILL);
     creating.stop();
-    // The hook has no part in this any more, and would outlive the test.
-    let said = fs::read_to_string(&file).unwrap_or_default();
-    let said: Value = serde_json::from_str(&said).unwrap_or_default();
-    let hook = said["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-    let hook = hook.unwrap_or_else(|| panic!("the hook left no number: {said}"));
-    assert!(kill(Pid::from_raw(hook), Signal::SIGKILL).is_ok());
+    end_hook(&file);
     assert!(
         !inside.trim().is_empty(),
         "nothing was in {}",
@@ -236,6 +234,17 @@ fn killed_in_a_hook(test: &Test) {
     assert!(cgroup.exists(), "there is nothing to clean up");
     bundle.on(&["delete", "--force"]).ok();
     bundle.assert_nothing_left();
+}
+
+/// Ends a hook whose runtime was killed, by what it left in its file: it has no
+/// part in the test any more, and would outlive it.
+#[track_caller]
+pub(crate) fn end_hook(file: &Path) {
+    let said = fs::read_to_string(file).unwrap_or_default();
+    let said: Value = serde_json::from_str(&said).unwrap_or_default();
+    let hook = said["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    let hook = hook.unwrap_or_else(|| panic!("the hook left no number: {said}"));
+    assert!(kill(Pid::from_raw(hook), Signal::SIGKILL).is_ok());
 }
 
 /// At whatever moment the runtime is killed, `delete --force` finds all of it.

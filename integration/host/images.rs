@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::bundle::Bundle;
 use crate::cases::cases;
-use crate::machine::{busybox, debian_rootfs};
+use crate::needs::{busybox, debian_rootfs};
 use crate::roles::Test;
 use crate::runtime::Output;
 

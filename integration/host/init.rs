@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::bundle::Bundle;
 use crate::cases::cases;
 use crate::container::Container;
-use crate::machine::busybox;
+use crate::needs::busybox;
 use crate::roles::Test;
 use crate::runtime::Output;
 

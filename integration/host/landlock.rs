@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::bundle::Bundle;
 use crate::cases::cases;
 use crate::container::push;
-use crate::machine::busybox;
+use crate::needs::busybox;
 use crate::roles::{Role, Test};
 use crate::runtime::{Call, Output};
 

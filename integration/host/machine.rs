@@ -40,6 +40,8 @@ pub(crate) struct Machine {
     /// Subordinate ids of the user with a range: the first, and how many.
     pub(crate) range: (u32, u32),
     own: Identity,
+    /// The user with a range that `CAPSID_TEST_USER` names, instead of one made up.
+    user: Option<Identity>,
     home_cgroup: String,
     unprivileged_userns: bool,
     subids: bool,
@@ -68,6 +70,9 @@ impl Machine {
             range: SUBIDS,
             base,
             own,
+            user: std::env::var("CAPSID_TEST_USER")
+                .ok()
+                .and_then(|name| account(&name)),
             home_cgroup: own_cgroup(),
         };
         if full {
@@ -99,9 +104,7 @@ impl Machine {
         self.subids = in_path("newuidmap").is_some()
             && in_path("newgidmap").is_some()
             && (self.root || subids(self.own.uid).is_some());
-        self.range = subids(self.own.uid)
-            .filter(|_| !self.root)
-            .unwrap_or(SUBIDS);
+        self.range = subids(self.identity(Role::Rootless).uid).unwrap_or(SUBIDS);
         for role in ROLES {
             let who = self.identity(role);
             let dir = self.role_dir(role);
@@ -128,8 +131,8 @@ impl Machine {
         for (file, lines, keep) in [
             ("passwd", users, true),
             ("group", groups, true),
-            ("subuid", range.clone(), false),
-            ("subgid", range, false),
+            ("subuid", range.clone(), self.user.is_some()),
+            ("subgid", range, self.user.is_some()),
         ] {
             let real = Path::new("/etc").join(file);
             let old = if keep {
@@ -168,15 +171,29 @@ impl Machine {
         match role {
             Role::Root => self.own,
             _ if !self.root => self.own,
-            Role::Rootless => Identity {
+            Role::Rootless => self.user.unwrap_or(Identity {
                 uid: RANGED,
                 gid: RANGED,
-            },
+            }),
             Role::Single => Identity {
                 uid: SINGLE,
                 gid: SINGLE,
             },
         }
+    }
+
+    /// Whether a role can ask a systemd for cgroups of this hierarchy.
+    fn has_systemd(&self, role: Role) -> bool {
+        let bus = match role {
+            Role::Root => PathBuf::from("/run/dbus/system_bus_socket"),
+            _ => self.session_dir(role).join("bus"),
+        };
+        Path::new("/sys/fs/cgroup/init.scope").exists() && bus.exists()
+    }
+
+    /// What XDG_RUNTIME_DIR is for a role that has logged in.
+    pub(crate) fn session_dir(&self, role: Role) -> PathBuf {
+        PathBuf::from(format!("/run/user/{}", self.identity(role).uid))
     }
 
     /// The directory of a role.
@@ -211,44 +228,22 @@ impl Machine {
             }
             _ => {}
         }
-        needs.iter().find_map(|need| match need {
-            Need::RealRoot if !self.root => skip("root", "the tests do not run as root"),
-            Need::SocketActivate if in_path("systemd-socket-activate").is_none() => skip(
-                "socket-activate",
-                "systemd-socket-activate is not installed",
-            ),
-            Need::Busybox if busybox().is_none() => skip(
-                "busybox",
-                "no static busybox on this machine (apt install busybox-static)",
-            ),
-            Need::DebianRootfs if debian_rootfs().is_none() => skip(
-                "debian",
-                "CAPSID_TEST_DEBIAN_ROOTFS names no Debian tree (make debian-rootfs, as root)",
-            ),
-            Need::Controllers if !controllers() => skip(
-                "controllers",
-                "cgroup2 lacks cpu, io, memory or pids here; integration/machine/run has them",
-            ),
-            Need::Disk if disk().is_none() => skip(
-                "disk",
-                "CAPSID_TEST_DISK names no disk; integration/machine/run has one",
-            ),
-            Need::Pasta if self.no_network.is_some() => {
-                skip("network", self.no_network.as_deref().unwrap_or_default())
-            }
-            Need::Io if !has_block_device() => skip("controllers", "there is no block device"),
-            need => {
-                let programs = need.programs().iter();
-                if let Some(absent) = programs.copied().find(|name| !has_program(name)) {
-                    return skip("programs", &format!("{absent} is not installed"));
-                }
-                let absent = need.controller().filter(|name| !has_controller(name))?;
-                let reason = format!("this machine's cgroup2 has no controller {absent}");
-                // Where all the others are, this one may still not be built in.
-                let hugetlb = *need == Need::Hugetlb;
-                skip(if hugetlb { "hugetlb" } else { "controllers" }, &reason)
-            }
-        })
+        if needs.contains(&Need::Systemd) && !self.has_systemd(role) {
+            return skip(
+                "systemd",
+                "no systemd manages this cgroup2 and has the role's bus; \
+                 integration/machine/run --systemd has",
+            );
+        }
+        if needs.contains(&Need::RealRoot) && !self.root {
+            return skip("root", "the tests do not run as root");
+        }
+        if needs.contains(&Need::Pasta)
+            && let Some(reason) = &self.no_network
+        {
+            return skip("network", reason);
+        }
+        needs.iter().copied().find_map(crate::needs::missing)
     }
 
     /// Removes everything of this run; what could not be removed comes back in words.
@@ -298,14 +293,6 @@ impl Machine {
     }
 }
 
-/// Whether the host has a program where a sandbox looks for it.
-fn has_program(name: &str) -> bool {
-    let directories = ["/usr/local/bin", "/usr/sbin", "/usr/bin"];
-    directories
-        .iter()
-        .any(|directory| Path::new(directory).join(name).exists())
-}
-
 fn open_to_all(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
@@ -347,14 +334,18 @@ fn own_cgroup() -> String {
     path.unwrap_or("/").to_owned()
 }
 
-/// Whether the cgroup2 file system here has a controller.
-fn has_controller(name: &str) -> bool {
-    let all = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    all.split_ascii_whitespace().any(|one| one == name)
-}
-
-fn has_block_device() -> bool {
-    fs::read_dir("/sys/block").is_ok_and(|mut disks| disks.next().is_some())
+/// The numbers of a user.
+fn account(name: &str) -> Option<Identity> {
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let fields = accounts.lines().map(|line| line.split(':').collect());
+    fields
+        .filter(|fields: &Vec<&str>| fields.first() == Some(&name))
+        .find_map(|fields| {
+            Some(Identity {
+                uid: fields.get(2)?.parse().ok()?,
+                gid: fields.get(3)?.parse().ok()?,
+            })
+        })
 }
 
 fn subids(uid: u32) -> Option<(u32, u32)> {
@@ -408,33 +399,4 @@ fn built_probe() -> io::Result<PathBuf> {
 /// TARGET of TARGET/TRIPLE/PROFILE.
 fn target_dir(profile: &Path) -> Option<PathBuf> {
     Some(profile.parent()?.parent()?.to_path_buf())
-}
-
-/// A busybox that runs without a dynamic loader.
-pub(crate) fn busybox() -> Option<PathBuf> {
-    let path = in_path("busybox")?;
-    let bytes = fs::read(&path).ok()?;
-    // The interpreter's name stands near the start of a dynamic program.
-    let head = &bytes[..bytes.len().min(4096)];
-    let dynamic = head.windows(4).any(|window| window == b"/ld-");
-    (!dynamic).then_some(path)
-}
-
-/// The Debian tree that the environment names.
-pub(crate) fn debian_rootfs() -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os("CAPSID_TEST_DEBIAN_ROOTFS")?);
-    path.join("usr/bin/dpkg").exists().then_some(path)
-}
-
-/// Whether cgroup2 has the controllers that limits are tried with.
-fn controllers() -> bool {
-    ["cpu", "io", "memory", "pids"]
-        .into_iter()
-        .all(has_controller)
-}
-
-/// A disk whose content nobody needs.
-pub(crate) fn disk() -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os("CAPSID_TEST_DISK")?);
-    path.exists().then_some(path)
 }

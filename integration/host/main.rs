@@ -24,6 +24,7 @@ mod devices;
 mod escapes;
 mod exec;
 mod hardening;
+mod hardware;
 mod hooks;
 mod identity;
 mod images;
@@ -36,6 +37,7 @@ mod lists;
 mod machine;
 mod mounts;
 mod namespaces;
+mod needs;
 mod network;
 mod parents;
 mod passing;
@@ -48,14 +50,18 @@ mod runtime;
 mod sandbox;
 mod sandbox_attacks;
 mod sandbox_files;
+mod sandbox_image;
 mod sandbox_inside;
 mod sandbox_life;
 mod sandbox_net;
 mod sandboxed;
+mod scopes;
 mod seccomp;
 mod secrets;
 mod supervisors;
+mod systemd;
 mod terminal;
+mod units;
 
 use cases::{Case, Skip};
 use machine::Machine;
@@ -121,6 +127,9 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("seccomp", supervisors::cases()),
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
+        ("hardware", hardware::cases()),
+        ("systemd", systemd::cases()),
+        ("systemd", scopes::cases()),
         ("controllers", defaults::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
@@ -128,6 +137,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("sandbox", sandbox_files::cases()),
         ("sandbox", sandbox_life::cases()),
         ("sandbox", sandbox_net::cases()),
+        ("sandbox", sandbox_image::cases()),
         ("attacks", sandbox_attacks::cases()),
         ("attacks", sandbox_inside::cases()),
     ]

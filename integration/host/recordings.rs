@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::cases::cases;
 use crate::container::push;
 use crate::denials::{FLOOR, REPORT, denied};
-use crate::machine::busybox;
+use crate::needs::busybox;
 use crate::roles::Test;
 use crate::runtime::Output;
 use crate::seccomp::with_profile;

@@ -47,6 +47,9 @@ pub(crate) struct Test {
     pub(crate) dir: PathBuf,
     /// The cgroup in which commands of an ordinary role begin, once a test gave it one.
     pub(crate) caller_cgroup: OnceLock<PathBuf>,
+    /// Once the role has logged in: commands find its systemd, and the runtime
+    /// gets these flags before its command.
+    pub(crate) session: OnceLock<&'static [&'static str]>,
     counter: AtomicU32,
 }
 
@@ -67,6 +70,7 @@ impl Test {
             role,
             dir,
             caller_cgroup: OnceLock::new(),
+            session: OnceLock::new(),
             counter: AtomicU32::new(1),
         };
         test.make_dir(&test.dir);

@@ -63,11 +63,17 @@ impl Test {
 
     /// The runtime with the role's state directory.
     pub(crate) fn capsid<S: AsRef<OsStr>>(&self, words: &[S]) -> Call<'_> {
+        self.capsid_with(self.session.get().copied().unwrap_or_default(), words)
+    }
+
+    /// The same with these flags before its command.
+    pub(crate) fn capsid_with<S: AsRef<OsStr>>(&self, flags: &[&str], words: &[S]) -> Call<'_> {
         let mut all = vec![
             self.machine.runtime.clone().into_os_string(),
             "--root".into(),
             self.state_root().into_os_string(),
         ];
+        all.extend(flags.iter().map(|flag| OsString::from(*flag)));
         all.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self.command(&all)
     }
@@ -77,6 +83,14 @@ impl Test {
         let mut all = vec![self.machine.probe.clone().into_os_string()];
         all.extend(words.iter().map(|word| word.as_ref().to_owned()));
         self.command(&all)
+    }
+
+    /// What XDG_RUNTIME_DIR is for the role's commands.
+    fn runtime_dir(&self) -> PathBuf {
+        match self.session.get() {
+            Some(_) => self.machine.session_dir(self.role),
+            None => self.machine.role_dir(self.role).join("run"),
+        }
     }
 
     /// A command in a mount namespace of its own, which a script of root changes
@@ -193,16 +207,13 @@ impl Call<'_> {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             )
             .env("HOME", &test.dir)
-            .envs(self.env)
             .stdin(input)
             .stdout(open(&stdout))
             .stderr(open(&stderr));
         if test.rootless() {
-            command.env(
-                "XDG_RUNTIME_DIR",
-                test.machine.role_dir(test.role).join("run"),
-            );
+            command.env("XDG_RUNTIME_DIR", test.runtime_dir());
         }
+        command.envs(self.env);
         let becomes = test.caller_cgroup.get().is_some() || self.prepared.is_some();
         if test.machine.root && test.role != Role::Root && !becomes {
             let who = test.who();

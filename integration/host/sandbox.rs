@@ -107,7 +107,7 @@ fn only_programs_are_visible(test: &Test) {
     for path in [
         "/etc/shadow",
         "/etc/hostname.orig",
-        "/root/.ssh",
+        "/root",
         "/var/lib",
         "/boot",
         "/proc/1/root/boot",

@@ -81,9 +81,9 @@ fn changes_are_thrown_away(test: &Test) {
     let tree = sandbox.directory("tree");
     sandbox.file("tree/f", "old");
     sandbox.file("tree/g", "old");
-    let sandbox = sandbox.with(&["--overlay", &shown(&tree, "/work")]);
+    let sandbox = sandbox.with(&["--overlay", &shown(&tree, "/layered")]);
     let script =
-        "cd /work; cat f; echo new >f; rm g; mkdir d; touch d/x; cat f; ls; ls -A /.overlay";
+        "cd /layered; cat f; echo new >f; rm g; mkdir d; touch d/x; cat f; ls; ls -A /.overlay";
     let done = sandbox.sh(script).success();
     assert_eq!(done.stdout, "oldnew\nd\nf\n");
     assert_eq!(content(&tree.join("f")), "old");
@@ -99,16 +99,16 @@ fn changes_are_kept(test: &Test) {
     let sandbox = Sandbox::new(test);
     let tree = sandbox.directory("tree");
     sandbox.file("tree/f", "old");
-    let over = shown(&tree, "/work");
+    let over = shown(&tree, "/layered");
     let sandbox = sandbox.with(&["--overlay", &over, "--overlay-upper", "kept"]);
     sandbox.directory("kept");
     sandbox
-        .sh("echo new >/work/f; echo more >/work/g")
+        .sh("echo new >/layered/f; echo more >/layered/g")
         .success();
     assert_eq!(content(&tree.join("f")), "old");
     assert_eq!(content(&sandbox.dir.join("kept/upper/f")), "new\n");
     assert_eq!(
-        sandbox.sh("cat /work/f /work/g").success().stdout,
+        sandbox.sh("cat /layered/f /layered/g").success().stdout,
         "new\nmore\n"
     );
     let inside = Sandbox::new(test);

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::act::{say, sleep};
+use crate::act::{self, say, sleep};
 use crate::{Outcome, raw};
 
 /// The smallest page of any machine: touching one byte of each fills it.
@@ -90,6 +90,32 @@ pub(crate) fn pour(file: &str, bytes: usize) -> Outcome {
             .map_err(failed)?;
     }
     say(&begin.elapsed().as_millis().to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens an RDMA device that often, and says of each whether a context was had;
+/// all are kept until the end.
+pub(crate) fn rdma_contexts(device: &str, count: u32) -> Outcome {
+    let mut kept = Vec::new();
+    for _ in 0..count {
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(device)
+            .map_err(|error| format!("{device}: {error}"))?;
+        // IB_USER_VERBS_CMD_GET_CONTEXT, the lengths of request and response in
+        // words of four bytes, and where the response goes.
+        let mut response = [0u8; 8];
+        let mut request = Vec::new();
+        request.extend(0u32.to_ne_bytes());
+        request.extend(4u16.to_ne_bytes());
+        request.extend(2u16.to_ne_bytes());
+        request.extend((response.as_mut_ptr() as u64).to_ne_bytes());
+        let outcome = file.write_all(&request);
+        std::hint::black_box(&mut response);
+        act::named(outcome)?;
+        kept.push(file);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

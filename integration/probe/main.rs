@@ -31,7 +31,7 @@ in a container:
   repeat COUNT \"NAME [ARG]...\" | threads COUNT \"NAME [ARG]...\" | spawn COUNT PROGRAM [ARG]...
   append FILE TEXT | abstract-listen NAME | abstract-connect NAME
   try-all DIR... | swap PATH PATH
-  fork N | herd N | bomb | eat BYTES | burn SECONDS | pour DISK BYTES | listen | console | notify TEXT | try-open FILE | env NAME
+  fork N | herd N | bomb | eat BYTES | burn SECONDS | pour DISK BYTES | rdma-contexts DEVICE COUNT | listen | console | notify TEXT | try-open FILE | env NAME
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
              pty ROWSxCOLS [--input TEXT] [--resize ROWSxCOLS] -- COMMAND [ARGS]
@@ -97,6 +97,7 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("eat", [bytes]) => load::eat(act::number(bytes)?),
         ("burn", [seconds]) => load::burn(act::number(seconds)?),
         ("pour", [disk, bytes]) => load::pour(disk, act::number(bytes)?),
+        ("rdma-contexts", [device, count]) => load::rdma_contexts(device, act::number(count)?),
         ("enter", [cgroup, uid, gid, command, args @ ..]) => {
             load::enter(cgroup, act::number(uid)?, act::number(gid)?, command, args)
         }

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::announce::{self, Announce};
 use super::cli::Global;
-use super::creation::{self, check_terminal};
-use super::{hardening, life, options};
+use super::creation::check_terminal;
+use super::{descriptors, hardening, life, options};
 use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
@@ -19,7 +19,8 @@ use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::host::Facts;
 use crate::plan::Plan;
 use crate::plan::build::{self, Target};
-use crate::policy::Rule;
+use crate::policy::landlock::Fence;
+use crate::policy::{Hardening, Rule};
 use crate::state::{Record, Status};
 
 use cgroup::Entry;
@@ -106,7 +107,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let process = process::of(&args, &record, &hardening)?;
     let terminal = process.terminal().unwrap_or(false);
     check_terminal(terminal, args.detach, args.console_socket.as_deref())?;
-    let (preserved_fds, _) = creation::preserved(args.preserve_fds, false)?;
+    let (preserved_fds, _) = descriptors::preserved(args.preserve_fds, false)?;
     let facts = Facts::read();
     let entry = Entry::of(&record, &args.cgroup)?;
     let target = Target {
@@ -116,13 +117,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         preserved_fds,
         new_keyring: hardening.wants(Rule::Keyring),
         filter: record.filter.clone(),
-        fence: record
-            .fence
-            .clone()
-            .and_then(|fence| match hardening.wants(Rule::Landlock) {
-                true => Some(fence),
-                false => fence.of_ports(),
-            }),
+        fence: fence(&record, &hardening),
         personality: record.personality.clone(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),
     };
@@ -162,6 +157,16 @@ fn not_yet(id: &str) -> Error {
         doing: format!("enter the container {id}"),
         missing: "it is created, not started, and its process is closed to ordinary users".into(),
         repair: format!("start it first: capsid start {id}"),
+    }
+}
+
+/// The container's fence; of one that is given up the ports are left, which are
+/// the bundle's word.
+fn fence(record: &Record, hardening: &Hardening) -> Option<Fence> {
+    let fence = record.fence.clone()?;
+    match hardening.wants(Rule::Landlock) {
+        true => Some(fence),
+        false => fence.of_ports(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::cli::{Global, print};
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
 use super::prepared::{Entry, Sandboxed, prepare};
-use super::{explain, life, root, run, secrets, system_calls};
+use super::{descriptors, explain, life, root, run, secrets, system_calls};
 use crate::error::{Error, Result};
 use crate::execute::foreground::{Ended, Signals};
 use crate::execute::lifeline;
@@ -28,6 +28,7 @@ use crate::sys;
 
 mod choices;
 mod dangers;
+mod image;
 mod leftovers;
 mod missing;
 mod net;
@@ -227,6 +228,9 @@ fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Statu
     // The network ends with the program.
     drop(created.pasta.take());
     let out_of_memory = life::events::out_of_memory(&created.record);
+    if let Ok(container) = Root::open(&global.root).and_then(|root| root.find(&id)) {
+        skeleton::remove(container.dir(), ROOTFS, &made.sandbox.skeleton);
+    }
     life::delete::delete(&global.root, &id, true, &creation::run_poststop)?;
     drop(owner);
     let (ended, timeout) = followed?;
@@ -300,7 +304,7 @@ fn create(
     id: &str,
     secrets: Vec<Secret>,
 ) -> Result<(Created, Option<Owner>)> {
-    creation::close_on_exec()?;
+    descriptors::close_on_exec()?;
     let slot = Root::open_or_create(&global.root)?.reserve(id)?;
     let detach = made.asked.detach;
     let owner = if detach {

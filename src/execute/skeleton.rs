@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
-use nix::unistd::symlinkat;
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use syscalls::Sysno;
 
 use crate::error::{Error, Result};
@@ -55,6 +55,23 @@ pub fn make(parent: BorrowedFd<'_>, name: &str, skeleton: &Skeleton) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Removes what [`make`] made, as far as it is still there: each thing is known,
+/// and need not be looked for. What remains is for whoever removes the rest.
+pub fn remove(parent: BorrowedFd<'_>, name: &str, skeleton: &Skeleton) {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let Ok(root) = open(parent, Path::new(name), flags) else {
+        return;
+    };
+    for (path, entry) in skeleton.entries().rev() {
+        let kind = match entry {
+            Entry::Directory | Entry::Shared => UnlinkatFlags::RemoveDir,
+            Entry::File(_) | Entry::Link(_) => UnlinkatFlags::NoRemoveDir,
+        };
+        let _ = unlinkat(&root, path, kind);
+    }
+    let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
 }
 
 fn open(directory: BorrowedFd<'_>, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {

@@ -98,12 +98,7 @@ impl Manager {
         let address = address.map_err(|missing| no_bus(instance, missing.into()))?;
         let mut bus = Bus::connect(&address, ANSWER_PATIENCE)
             .map_err(|fault| no_bus(instance, describe(&fault)))?;
-        let mut body = Writer::default();
-        body.text(NAME);
-        let owner = bus
-            .ask("GetNameOwner", "s", body)
-            .and_then(|reply| Ok(Reader::new(&reply.body).text()?.to_owned()));
-        let owner = owner.map_err(|fault| no_bus(instance, describe(&fault)))?;
+        let owner = find(&mut bus).map_err(|fault| no_bus(instance, describe(&fault)))?;
         Ok(Self {
             bus,
             owner,
@@ -371,6 +366,29 @@ fn write_properties(writer: &mut Writer, properties: &[Property]) {
         writer.text(&property.name);
         writer.variant(&property.value);
     }
+}
+
+/// The connection of systemd. A user's bus starts when it is first used, and
+/// systemd comes to it a moment later: the bus is asked to wait for that.
+fn find(bus: &mut Bus) -> bus::Answer<String> {
+    let found = owner(bus);
+    if is_refused(&found, &["NameHasNoOwner"]) {
+        let mut body = Writer::default();
+        body.text(NAME);
+        body.u32(0);
+        // Where there is none to wait for, the first answer says what is wrong.
+        if bus.ask("StartServiceByName", "su", body).is_ok() {
+            return owner(bus);
+        }
+    }
+    found
+}
+
+fn owner(bus: &mut Bus) -> bus::Answer<String> {
+    let mut body = Writer::default();
+    body.text(NAME);
+    let reply = bus.ask("GetNameOwner", "s", body)?;
+    Ok(Reader::new(&reply.body).text()?.to_owned())
 }
 
 fn is_named(name: &str, endings: &[&str]) -> bool {

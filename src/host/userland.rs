@@ -2,9 +2,11 @@
 //! shows them.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::{read, user_name};
+use crate::sys::fd::{self, At, Resolve};
 
 /// What a sandbox shows of the host, and what its defaults depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,9 +91,7 @@ impl Userland {
         };
         let all = PROGRAMS.iter().chain(&ETC);
         Self {
-            files: all
-                .filter_map(|path| Some((*path, look(Path::new(path))?)))
-                .collect(),
+            files: all.filter_map(|path| Some((*path, look(path)?))).collect(),
             user_name: user_name(&read("/etc/passwd"), uid),
             environment: variables(),
             memory: kilobytes("MemTotal:") << 10,
@@ -130,7 +130,23 @@ fn open_files() -> u64 {
     hard.and_then(|hard| hard.parse().ok()).unwrap_or(u64::MAX)
 }
 
-fn look(path: &Path) -> Option<Found> {
+fn look(path: &'static str) -> Option<Found> {
+    let c_path = std::ffi::CString::new(path).ok()?;
+    // Most lead there without any link: then this is all there is to know.
+    match fd::open(At::Cwd, &c_path, libc::O_PATH, Resolve::NO_LINKS) {
+        Ok(found) => {
+            let directory = fd::stat(found.as_fd()).ok()?.is(libc::S_IFDIR);
+            Some(match directory {
+                true => Found::Directory(path.into()),
+                false => Found::File(path.into()),
+            })
+        }
+        Err(failure) if failure.is(libc::ELOOP) => through_links(Path::new(path)),
+        Err(_) => None,
+    }
+}
+
+fn through_links(path: &Path) -> Option<Found> {
     let kind = fs::symlink_metadata(path).ok()?.file_type();
     if kind.is_symlink() {
         let target = fs::read_link(path).ok()?;
@@ -138,9 +154,6 @@ fn look(path: &Path) -> Option<Found> {
         if leads_to_programs(&from) {
             return Some(Found::Link(target));
         }
-    }
-    if !kind.is_symlink() && kind.is_dir() && path.parent() == Some(Path::new("/")) {
-        return Some(Found::Directory(path.to_owned()));
     }
     let real = fs::canonicalize(path).ok()?;
     match fs::metadata(&real).ok()?.is_dir() {

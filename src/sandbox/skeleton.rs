@@ -25,7 +25,7 @@ pub enum Entry {
 
 impl Skeleton {
     /// Each path and what is there, parents first.
-    pub fn entries(&self) -> impl Iterator<Item = (&Path, &Entry)> {
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = (&Path, &Entry)> {
         self.entries
             .iter()
             .map(|(path, entry)| (path.as_path(), entry))

@@ -20,6 +20,7 @@ pub(super) struct Choices {
     pub(super) overlay: Vec<String>,
     pub(super) overlay_upper: Option<String>,
     pub(super) rootfs: Option<String>,
+    pub(super) image: Option<String>,
     #[serde(deserialize_with = "profile::word")]
     pub(super) timeout: Option<String>,
     #[serde(skip)]
@@ -80,12 +81,12 @@ const LISTS: [(&str, &str, &str); 7] = [
     (
         "connect",
         "HOST:PORT|any",
-        "With --net pasta: may connect to this (repeatable)",
+        "With --net pasta: it may connect to this (repeatable)",
     ),
     (
         "listen",
         "PORT",
-        "With --net pasta: the host's loopback reaches this port (repeatable)",
+        "With --net pasta: reached from the host's loopback",
     ),
     (
         "env",
@@ -95,7 +96,7 @@ const LISTS: [(&str, &str, &str); 7] = [
 ];
 
 /// Options of one value.
-const SINGLE: [(&str, &str, &str); 16] = [
+const SINGLE: [(&str, &str, &str); 17] = [
     (
         "overlay-upper",
         "DIR",
@@ -104,13 +105,19 @@ const SINGLE: [(&str, &str, &str); 16] = [
     (
         "rootfs",
         "DIR",
-        "The programs and libraries of this root directory, instead of the host's",
+        "Programs of this root directory, not the host's",
+    ),
+    (
+        "image",
+        "DIR[:TAG]@DIGEST",
+        "Programs of this OCI image layout on disk,\nif it has this digest (sha256:...)",
     ),
     ("chdir", "DIR", "Begin in this directory, inside"),
     (
         "net",
-        "none|host|pasta",
-        "What is reached: nothing (the default), all the host does,\nor through pasta what --connect and --listen name",
+        "NET",
+        "What is reached: none (the default), host, or
+pasta: what --connect and --listen name",
     ),
     ("user", "UID[:GID]", "User and group id inside"),
     ("hostname", "NAME", "Host name inside (default: sandbox)"),
@@ -124,8 +131,8 @@ const SINGLE: [(&str, &str, &str); 16] = [
     ),
     (
         "seccomp",
-        "strict|default|FILE",
-        "The system calls that are allowed (default: strict)",
+        "PROFILE",
+        "System calls: strict (the default), default, or a file",
     ),
     (
         "tty",
@@ -158,7 +165,7 @@ const SINGLE: [(&str, &str, &str); 16] = [
 const SWITCHES: [(&str, &str); 4] = [
     (
         "cwd",
-        "Show the current directory, which may be changed, and begin there",
+        "Show the current directory, to be changed, and begin there",
     ),
     (
         "quiet",
@@ -196,6 +203,7 @@ impl Choices {
             overlay: all(matches, "overlay"),
             overlay_upper: given(matches, "overlay-upper"),
             rootfs: given(matches, "rootfs"),
+            image: given(matches, "image"),
             timeout: given(matches, "timeout"),
             record_profile: given(matches, "record-profile"),
             json_status: given(matches, "json-status"),
@@ -223,7 +231,7 @@ impl Choices {
             Some(file) => profile::read(&file)?.overridden_by(choices),
             None => choices,
         };
-        if choices.command.is_empty() {
+        if choices.command.is_empty() && choices.image.is_none() {
             return Err(Error::Usage(
                 "no program is given: write it after --, for example capsid sandbox -- ls".into(),
             ));
@@ -245,9 +253,12 @@ impl Choices {
             overlay: both(self.overlay, other.overlay),
             overlay_upper: other.overlay_upper.or(self.overlay_upper),
             rootfs: other.rootfs.or(self.rootfs),
+            image: other.image.or(self.image),
             timeout: other.timeout.or(self.timeout),
             tmpfs: both(self.tmpfs, other.tmpfs),
             net: other.net.or(self.net),
+            connect: both(self.connect, other.connect),
+            listen: both(self.listen, other.listen),
             env: both(self.env, other.env),
             user: other.user.or(self.user),
             hostname: other.hostname.or(self.hostname),

@@ -79,12 +79,14 @@ impl Surroundings {
             .components()
             .all(|part| part != Component::ParentDir);
         let same = if plain { &written } else { &source };
+        // A file that everyone may read needs no owner inside.
+        let for_all = !found.is_dir() && !shown.writable() && found.mode() & 0o004 != 0;
         let bind = Bind {
             destination: destination.map_or_else(|| same.clone(), PathBuf::from),
             writable: shown.writable(),
             directory: found.is_dir(),
             owner: (found.uid(), found.gid()),
-            idmap: self.root && can_idmap(&source),
+            idmap: self.root && !for_all && can_idmap(&source),
             source,
         };
         if !bind.directory && matches!(shown, Shown::Overlay | Shown::Upper) {

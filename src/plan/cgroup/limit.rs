@@ -95,6 +95,17 @@ impl Limit {
         }
     }
 
+    /// Whether a list (`cpuset.cpus`) names nothing that is not in another.
+    pub fn is_part_of(&self, all: &str) -> bool {
+        let (Some(asked), Some(all)) = (list(&self.value), list(all)) else {
+            return false;
+        };
+        asked.iter().all(|(first, last)| {
+            all.iter()
+                .any(|(lowest, highest)| lowest <= first && last <= highest)
+        })
+    }
+
     fn is_entry_of(&self, read: &str) -> bool {
         let Some(key) = self.entry() else {
             return false;
