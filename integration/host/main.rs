@@ -54,6 +54,7 @@ mod sandbox_image;
 mod sandbox_inside;
 mod sandbox_life;
 mod sandbox_net;
+mod sandbox_programs;
 mod sandboxed;
 mod scopes;
 mod seccomp;
@@ -138,6 +139,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("sandbox", sandbox_life::cases()),
         ("sandbox", sandbox_net::cases()),
         ("sandbox", sandbox_image::cases()),
+        ("sandbox", sandbox_programs::cases()),
         ("attacks", sandbox_attacks::cases()),
         ("attacks", sandbox_inside::cases()),
     ]
