@@ -15,6 +15,8 @@ pub mod bpf;
 pub mod directory;
 pub mod fd;
 pub mod guard;
+#[cfg(any(test, all(target_env = "musl", not(debug_assertions))))]
+mod heap;
 pub mod landlock;
 pub mod mount;
 pub mod net;
