@@ -326,7 +326,7 @@ impl Case {
             die_with_parent: self.choices.die_with_parent,
             notify: self.choices.notify.clone(),
             asks: self.choices.asks(),
-            plain_sources: false,
+            plain_paths: false,
             cgroup,
         };
         let (plan, warnings) = build::for_create(hardened, facts, options).map_err(problems)?;

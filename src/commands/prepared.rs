@@ -88,7 +88,7 @@ impl Prepared {
             notify: None,
             network: self.network.clone(),
             asks: Asks::Nobody,
-            plain_sources: self.sandbox,
+            plain_paths: self.sandbox,
             cgroup: self.cgroup.clone(),
         }
     }

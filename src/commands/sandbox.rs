@@ -201,6 +201,7 @@ fn start(global: &Global, made: &Made, secrets: Vec<Secret>) -> Result<u8> {
 }
 
 fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Status) -> Result<u8> {
+    streams::refuse_directories()?;
     lifeline::end_with_parent()?;
     sys::process::become_subreaper().map_err(|failure| {
         Error::system("become", "the reaper of the sandbox's orphans", failure)

@@ -57,7 +57,7 @@ pub struct Options {
     /// Whom the seccomp filter asks.
     pub asks: Asks,
     /// Bind sources are paths without any link.
-    pub plain_sources: bool,
+    pub plain_paths: bool,
     /// The cgroup, planned from `linux.cgroupsPath` and `linux.resources`.
     pub cgroup: Option<CgroupPlan>,
 }
@@ -190,7 +190,7 @@ impl Create<'_> {
                 namespaces: &self.namespaces,
                 ids: self.ids.as_ref(),
                 privileged: self.facts.privileged,
-                plain_sources: self.options.plain_sources,
+                plain_paths: self.options.plain_paths,
                 label: linux.and_then(|linux| linux.mount_label().as_deref()),
                 harden_volumes: self.hardened.hardening.wants(Rule::Volumes),
                 cgroup: self

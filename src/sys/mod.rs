@@ -10,12 +10,13 @@
 
 #![allow(unsafe_code, reason = "the only place where it is allowed")]
 
-pub mod arguments;
 mod allocator;
+pub mod arguments;
 pub mod bpf;
 pub mod directory;
 pub mod fd;
 pub mod guard;
+#[cfg(any(test, all(target_env = "musl", not(debug_assertions))))]
 pub mod landlock;
 pub mod mount;
 pub mod net;
