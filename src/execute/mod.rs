@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod child;
 pub mod console;
 pub mod copy_up;
+pub mod failed_step;
 pub mod fence;
 pub mod foreground;
 pub mod hand_over;
