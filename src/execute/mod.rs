@@ -27,3 +27,4 @@ pub mod skeleton;
 pub mod start_socket;
 pub mod supervisor;
 pub mod systemd;
+pub mod tracer;
