@@ -16,7 +16,6 @@ pub mod bpf;
 pub mod directory;
 pub mod fd;
 pub mod guard;
-#[cfg(any(test, all(target_env = "musl", not(debug_assertions))))]
 pub mod landlock;
 pub mod mount;
 pub mod net;
@@ -27,6 +26,7 @@ pub mod restrict;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod trace;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
