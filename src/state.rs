@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Hooks, LinuxPersonality};
+use oci_spec::runtime::{Hooks, LinuxMemoryPolicy, LinuxPersonality};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Life, Result};
@@ -79,6 +79,9 @@ pub struct Record {
     /// `linux.personality` as it was at create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<LinuxPersonality>,
+    /// `linux.memoryPolicy` as it was at create.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<LinuxMemoryPolicy>,
     /// The steps that remain after `start`, in words, with the number of the first:
     /// what `start` needs to report a failure.
     pub late_steps: LateSteps,

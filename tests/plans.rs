@@ -355,6 +355,7 @@ impl Case {
             filter: hardened.filter.clone(),
             fence: hardened.fence.clone(),
             personality: linux.and_then(|linux| linux.personality().clone()),
+            memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         };
         let process = hardened.spec.process().as_ref().unwrap();
         build::for_exec(process, facts, &target).map_err(problems)

@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Busybox,
     /// pasta, and a network of the tests' own that it can leave.
     Pasta,
+    /// A network of the tests' own, and iproute2.
+    Network,
     /// curl in /usr/bin.
     Curl,
     /// A C compiler and make in /usr/bin.

@@ -38,6 +38,7 @@ mod machine;
 mod mounts;
 mod namespaces;
 mod needs;
+mod net_devices;
 mod network;
 mod parents;
 mod passing;
@@ -113,6 +114,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("hooks", hooks::cases()),
         ("namespaces", namespaces::cases()),
         ("devices", devices::cases()),
+        ("net_devices", net_devices::cases()),
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
         ("init", init::cases()),

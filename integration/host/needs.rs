@@ -94,6 +94,7 @@ pub(crate) fn missing(need: Need) -> Option<Skip> {
         // Looked for above, and with the role.
         Need::Compiler
         | Need::Pasta
+        | Need::Network
         | Need::Curl
         | Need::Git
         | Need::Node

@@ -14,6 +14,7 @@ use super::{announce, descriptors, life, system_calls};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup, LeftOut};
+use crate::execute::net_devices::{self, Borrowed};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::execute::pasta::{Passage, Pasta};
 use crate::execute::secrets::Secret;
@@ -26,6 +27,7 @@ use crate::log;
 use crate::plan::build::Options;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::cgroup::systemd::Instance;
+use crate::plan::net_devices::NetDevice;
 use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::{self, By, HardenedSpec, Rule};
 use crate::seccomp::{Advice, Asks};
@@ -117,6 +119,7 @@ pub(super) fn create_in(
     for name in plan.skipped_system_calls() {
         log::debug(format!("seccomp: {name} is no system call of this machine"));
     }
+    net_devices::check(&plan.net_devices)?;
     let record = record(&prepared, &plan, args);
     Creation {
         args,
@@ -137,6 +140,8 @@ pub(super) fn create_in(
             Advice::Bundle
         },
         secrets: mode.secrets,
+        net_devices: &plan.net_devices,
+        borrowed: None,
     }
     .carry_out(&plan, mode.park)
 }
@@ -193,6 +198,7 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         hardening: prepared.hardened.hardening.clone(),
         outcomes: prepared.hardened.outcomes.clone(),
         personality: linux.and_then(|linux| linux.personality().clone()),
+        memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         late_steps: LateSteps {
             first: first + 1,
             of: steps.len(),
@@ -224,6 +230,9 @@ struct Creation<'a> {
     /// In whose words denied calls are reported.
     advice: Advice,
     secrets: Vec<Secret>,
+    net_devices: &'a [NetDevice],
+    /// Interfaces of the host that are inside, until the container is there.
+    borrowed: Option<Borrowed>,
 }
 
 impl Creation<'_> {
@@ -261,6 +270,9 @@ impl Creation<'_> {
                 })
             }
             Err(error) => {
+                if let Some(borrowed) = &mut self.borrowed {
+                    borrowed.give_back();
+                }
                 let started = self.scope.as_ref().is_some_and(|one| one.1.has_started());
                 if started && let Err(error) = life::scope::end(&self.record) {
                     log::warning(error);
@@ -463,6 +475,11 @@ impl Attendant for Creation<'_> {
             let container = self.slot.container();
             self.pasta = Some(passage.attach(pid, (container.dir(), container.path()))?);
         }
+        Ok(())
+    }
+
+    fn net_devices(&mut self, namespace: OwnedFd) -> Result<()> {
+        self.borrowed = Some(Borrowed::take(self.net_devices, namespace)?);
         Ok(())
     }
 

@@ -119,6 +119,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         filter: record.filter.clone(),
         fence: fence(&record, &hardening),
         personality: record.personality.clone(),
+        memory_policy: record.memory_policy.clone(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),
     };
     let planned = build::for_exec(&process, &facts, &target);

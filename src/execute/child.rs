@@ -13,7 +13,7 @@ use crate::sys::{Result, guard, net, signal, socket};
 
 use super::handles::Handles;
 use super::protocol::{self, ToParent};
-use super::{fence, hand_over, hooks_inside, init, program, root};
+use super::{fence, hand_over, hooks_inside, init, net_devices, program, root};
 
 /// Exit status of a child that failed and said why.
 const FAILED: i32 = 1;
@@ -160,6 +160,10 @@ impl Walk<'_> {
             EnterStep::NewCgroupNamespace => {
                 process::unshare(u64::from(libc::CLONE_NEWCGROUP.cast_unsigned()))
             }
+            EnterStep::NetDevices => {
+                let namespace = net_devices::own_namespace(self.handles.procfs.as_fd())?;
+                self.ask(&ToParent::NetDevices(namespace))
+            }
         }
     }
 
@@ -227,6 +231,7 @@ impl Walk<'_> {
             ProcessStep::DieWithParent => signal::at_end_of_parent(libc::SIGKILL),
             ProcessStep::FindProgram => program::find(&self.plan.program, self.handles.own_program),
             ProcessStep::Affinity(affinity) => restrict::set_affinity(&affinity.mask),
+            ProcessStep::MemoryPolicy(own) => restrict::set_memory_policy(own.mode, &own.nodes),
         }
     }
 

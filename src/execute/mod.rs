@@ -16,6 +16,7 @@ pub mod idmaps;
 pub mod init;
 pub mod lifeline;
 pub mod lookup;
+pub mod net_devices;
 pub mod parent;
 pub mod pasta;
 pub mod program;

@@ -45,6 +45,10 @@ pub trait Attendant {
     fn namespaces(&mut self, _pid: i32) -> Result<()> {
         Ok(())
     }
+    /// The network namespace is there for the interfaces that the plan moves.
+    fn net_devices(&mut self, _namespace: OwnedFd) -> Result<()> {
+        Ok(())
+    }
     /// The namespaces exist: run the prestart and createRuntime hooks.
     fn runtime_hooks(&mut self, pid: i32) -> Result<()>;
     /// The master side of the terminal.
@@ -265,6 +269,10 @@ impl Launch<'_> {
                 }
                 Some(ToParent::IdMaps) => self.map_ids(attendant)?,
                 Some(ToParent::Cloned(pid)) => self.take_over(pid, attendant)?,
+                Some(ToParent::NetDevices(namespace)) => {
+                    attendant.net_devices(namespace)?;
+                    self.proceed()?;
+                }
                 Some(ToParent::RuntimeHooks) => {
                     attendant.runtime_hooks(self.pid)?;
                     self.proceed()?;

@@ -19,6 +19,8 @@ pub enum ToParent {
     /// The joiner cloned the container's first process, which is to proceed; its
     /// pid in the parent's namespace.
     Cloned(i32),
+    /// Move the network interfaces into this network namespace, then proceed.
+    NetDevices(OwnedFd),
     /// The namespaces exist: run the prestart and createRuntime hooks, then proceed.
     RuntimeHooks,
     /// The master side of the container's terminal; proceed once it has its size.
@@ -52,6 +54,7 @@ const MESSENGER: u16 = 0xfff9;
 const LISTENER: u16 = 0xfff8;
 const AWAIT_CGROUP: u16 = 0xfff7;
 const AWAIT_TRACER: u16 = 0xfff6;
+const NET_DEVICES: u16 = 0xfff5;
 
 const FRAME: usize = 8;
 
@@ -72,6 +75,7 @@ pub fn tell_parent(socket: BorrowedFd<'_>, message: &ToParent) -> sys::Result<()
         ToParent::IdMaps => (ID_MAPS, 0, 0, None),
         ToParent::Cloned(pid) => (CLONED, 0, *pid, None),
         ToParent::RuntimeHooks => (RUNTIME_HOOKS, 0, 0, None),
+        ToParent::NetDevices(fd) => (NET_DEVICES, 0, 0, Some(fd.as_fd())),
         ToParent::Console(fd) => (CONSOLE, 0, 0, Some(fd.as_fd())),
         ToParent::Created => (CREATED, 0, 0, None),
         ToParent::Messenger(fd) => (MESSENGER, 0, 0, Some(fd.as_fd())),
@@ -105,6 +109,7 @@ pub fn hear_child(socket: BorrowedFd<'_>) -> sys::Result<Option<ToParent>> {
         ID_MAPS => ToParent::IdMaps,
         CLONED => ToParent::Cloned(number),
         RUNTIME_HOOKS => ToParent::RuntimeHooks,
+        NET_DEVICES => ToParent::NetDevices(fd()?),
         CONSOLE => ToParent::Console(fd()?),
         MESSENGER => ToParent::Messenger(fd()?),
         LISTENER => ToParent::Listener(fd()?),

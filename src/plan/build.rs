@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
 use super::ids::IdMaps;
 use super::landlock::{self, FenceStep, Whose};
+use super::memory_policy;
 use super::mounts::Setting;
+use super::net_devices;
 use super::process::{self, Ending, Surroundings};
 use super::program;
 use super::reach::Network;
 use super::rootfs::{self, Frame};
 use super::secrets::SecretsStep;
-use super::steps::{HookStep, ProcessStep, RootStep};
+use super::steps::{EnterStep, HookStep, ProcessStep, RootStep};
 use super::{BindSource, Plan, c_string, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
@@ -95,17 +97,7 @@ fn unsupported(spec: &Spec) -> Result<(), Vec<Problem>> {
     let Some(linux) = spec.linux() else {
         return Ok(());
     };
-    let asked = [
-        ("/linux/intelRdt", linux.intel_rdt().is_some()),
-        ("/linux/memoryPolicy", linux.memory_policy().is_some()),
-        (
-            "/linux/netDevices",
-            linux
-                .net_devices()
-                .as_ref()
-                .is_some_and(|list| !list.is_empty()),
-        ),
-    ];
+    let asked = [("/linux/intelRdt", linux.intel_rdt().is_some())];
     let problems: Vec<_> = asked
         .into_iter()
         .filter(|(_, asked)| *asked)
@@ -135,12 +127,18 @@ impl Create<'_> {
         if self.options.traced {
             enter.await_tracer();
         }
+        let net_devices = net_devices::plan(self.spec, self.facts)?;
+        if !net_devices.is_empty() {
+            // Before hooks: they find them there, and may configure more.
+            enter.first.push(EnterStep::NetDevices);
+        }
         let (root, sources) = self.root()?;
         let surroundings = self.surroundings(&enter);
         let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
         let linux = self.spec.linux().as_ref();
         let domain = linux.and_then(|linux| linux.personality().as_ref());
-        steps.splice(1..1, domain.map(process::personality));
+        let policy = linux.and_then(|linux| linux.memory_policy().as_ref());
+        steps.splice(1..1, of_linux(domain, policy).map_err(one)?);
         let ending = Ending {
             restrict: handled_files(&root),
             ..self.ending()?
@@ -158,6 +156,7 @@ impl Create<'_> {
             cgroup: self.options.cgroup,
             ids: self.ids,
             enter,
+            net_devices,
             sources,
             root,
             process: steps,
@@ -279,6 +278,18 @@ impl Create<'_> {
             restrict: None,
         })
     }
+}
+
+/// What a process has from `linux`: its execution domain and its memory policy,
+/// which the specification gives to the whole container, so to `exec` too.
+fn of_linux(
+    domain: Option<&LinuxPersonality>,
+    policy: Option<&LinuxMemoryPolicy>,
+) -> Result<Vec<ProcessStep>, Problem> {
+    let domain = domain.map(process::personality);
+    let policy = policy.map(memory_policy::plan).transpose()?;
+    let policy = policy.map(ProcessStep::MemoryPolicy);
+    Ok(domain.into_iter().chain(policy).collect())
 }
 
 /// The fence as steps that follow the new root.

@@ -15,7 +15,10 @@ pub mod hooks;
 pub mod ids;
 pub mod init;
 pub mod landlock;
+pub mod memory_policy;
 pub mod mounts;
+pub mod net_devices;
+pub mod netlink;
 pub mod process;
 pub mod program;
 pub mod reach;
@@ -45,6 +48,8 @@ pub struct Plan {
     pub limits: Vec<ProcessStep>,
     /// Which namespaces the process is in when it starts to work.
     pub enter: enter::Enter,
+    /// Network interfaces that the runtime moves into the container.
+    pub net_devices: Vec<net_devices::NetDevice>,
     /// Host files and directories that will be visible inside.
     pub sources: Vec<BindSource>,
     /// The root file system. Empty for `exec`.

@@ -355,7 +355,18 @@ pub fn labels(process: &Process) -> Result<Vec<LabelStep>, Problem> {
 
 /// A list of CPUs such as `0-3,7` as a mask.
 pub fn affinity(list: &str, at: &str) -> Result<Affinity, Problem> {
-    let wrong = || Problem::new(at, format!("{list:?} is not a list of CPUs such as 0-3,7"));
+    // CONFIG_NR_CPUS is at most 8192 on the architectures supported.
+    let mask = number_mask(list, 8192)
+        .ok_or_else(|| Problem::new(at, format!("{list:?} is not a list of CPUs such as 0-3,7")))?;
+    Ok(Affinity {
+        list: list.to_owned(),
+        mask,
+    })
+}
+
+/// A list such as `0-3,7` as a mask, if it is one, is not empty, and all of it is
+/// below `limit`.
+pub(super) fn number_mask(list: &str, limit: usize) -> Option<Vec<u64>> {
     let mut mask: Vec<u64> = Vec::new();
     for part in list
         .split(',')
@@ -363,23 +374,15 @@ pub fn affinity(list: &str, at: &str) -> Result<Affinity, Problem> {
         .filter(|part| !part.is_empty())
     {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let first: usize = first.trim().parse().map_err(|_| wrong())?;
-        let last: usize = last.trim().parse().map_err(|_| wrong())?;
-        // CONFIG_NR_CPUS is at most 8192 on the architectures supported.
-        if first > last || last >= 8192 {
-            return Err(wrong());
+        let first: usize = first.trim().parse().ok()?;
+        let last: usize = last.trim().parse().ok()?;
+        if first > last || last >= limit {
+            return None;
         }
         mask.resize(mask.len().max(last / 64 + 1), 0);
-        (first..=last).for_each(|cpu| mask[cpu / 64] |= 1 << (cpu % 64));
+        (first..=last).for_each(|number| mask[number / 64] |= 1 << (number % 64));
     }
-    if mask.is_empty() {
-        Err(wrong())
-    } else {
-        Ok(Affinity {
-            list: list.to_owned(),
-            mask,
-        })
-    }
+    (!mask.is_empty()).then_some(mask)
 }
 
 #[cfg(test)]

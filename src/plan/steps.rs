@@ -6,6 +6,7 @@ use std::fmt;
 use super::BindSource;
 pub use super::exec::{ExecStep, LabelStep};
 use super::landlock::FenceStep;
+use super::memory_policy::MemoryPolicy;
 use super::mounts::MountStep;
 use super::reach::RouteRule;
 use super::secrets::SecretsStep;
@@ -38,6 +39,9 @@ pub enum EnterStep {
     Hide,
     /// A new cgroup namespace, now that the process is in its cgroup.
     NewCgroupNamespace,
+    /// Wait until the runtime has moved network interfaces into the namespace that
+    /// the process is in.
+    NetDevices,
 }
 
 /// A set of CPUs.
@@ -75,6 +79,7 @@ impl fmt::Display for EnterStep {
             }
             EnterStep::Hide => f.write_str("become undumpable"),
             EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
+            EnterStep::NetDevices => f.write_str("wait for the network interfaces"),
         }
     }
 }
@@ -356,6 +361,8 @@ pub enum ProcessStep {
     FindProgram,
     /// Pin the process to CPUs.
     Affinity(Affinity),
+    /// Which memory nodes pages come from.
+    MemoryPolicy(MemoryPolicy),
 }
 
 impl fmt::Display for ProcessStep {
@@ -415,6 +422,7 @@ impl fmt::Display for ProcessStep {
             ProcessStep::DieWithParent => f.write_str("be killed when the runtime ends"),
             ProcessStep::FindProgram => f.write_str("find the program"),
             ProcessStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
+            ProcessStep::MemoryPolicy(policy) => policy.fmt(f),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! One more process in a container that runs.
 
-use oci_spec::runtime::{LinuxPersonality, Process};
+use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
 use super::{
-    Planned, available, early_limits, environment, fence_steps, handled_files, one, program_name,
-    sets_limits_early,
+    Planned, available, early_limits, environment, fence_steps, handled_files, of_linux, one,
+    program_name, sets_limits_early,
 };
 use crate::error::Problem;
 use crate::host::Facts;
@@ -35,6 +35,8 @@ pub struct Target {
     pub fence: Option<Fence>,
     /// `linux.personality` as it was at create.
     pub personality: Option<LinuxPersonality>,
+    /// `linux.memoryPolicy` as it was at create.
+    pub memory_policy: Option<LinuxMemoryPolicy>,
     /// systemd puts the process into its cgroup.
     pub awaits_cgroup: bool,
 }
@@ -61,12 +63,10 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         enter.await_cgroup();
     }
     let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
-    let domain = target
-        .personality
-        .as_ref()
-        .map(process::personality)
-        .into_iter();
-    steps.splice(1..1, domain.chain(last.map(ProcessStep::Affinity)));
+    let (domain, policy) = (target.personality.as_ref(), target.memory_policy.as_ref());
+    let inherited = of_linux(domain, policy).map_err(one)?;
+    let last = last.map(ProcessStep::Affinity);
+    steps.splice(1..1, inherited.into_iter().chain(last));
     let root = root_of_exec(process, facts, target, in_user_namespace)?;
     let ending = Ending {
         park: false,
@@ -84,6 +84,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         ids: None,
         limits: Vec::new(),
         enter,
+        net_devices: Vec::new(),
         sources: Vec::new(),
         root,
         process: steps,
