@@ -4,7 +4,7 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::cases::cases;
@@ -360,6 +360,14 @@ fn bundles_are_traced(test: &Test) {
         refused(&output),
         ["make /new by probe, once: read-only file system (EROFS)"]
     );
+    // A process comes between where namespaces are entered one by one.
+    let bundle = Bundle::new(test)
+        .namespace(json!({ "type": "time" }))
+        .edit(|config| config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 60 } }))
+        .args(&["calls", "openat -100 /new 0x41 0644"]);
+    let output = bundle.run_call(&[ALL_DENIALS]).output().success();
+    has_line(&output, "make /new by probe, once: ", "(EROFS)");
+    bundle.assert_nothing_left();
     let bundle = Bundle::new(test).args(&["fork", "5"]);
     bundle.run_call(&[ALL_DENIALS]).output().success();
     bundle.assert_nothing_left();
