@@ -10,13 +10,13 @@
 
 #![allow(unsafe_code, reason = "the only place where it is allowed")]
 
+mod allocator;
 pub mod arguments;
 pub mod bpf;
 pub mod directory;
 pub mod fd;
 pub mod guard;
 #[cfg(any(test, all(target_env = "musl", not(debug_assertions))))]
-mod heap;
 pub mod landlock;
 pub mod mount;
 pub mod net;
