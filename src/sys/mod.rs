@@ -16,7 +16,6 @@ pub mod bpf;
 pub mod directory;
 pub mod fd;
 pub mod guard;
-#[cfg(any(test, all(target_env = "musl", not(debug_assertions))))]
 pub mod landlock;
 pub mod mount;
 pub mod net;
