@@ -44,6 +44,7 @@ mod passing;
 mod policy_file;
 mod process;
 mod recordings;
+mod refusals;
 mod relaxed;
 mod roles;
 mod runtime;
@@ -138,6 +139,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("sandbox", sandbox_files::cases()),
         ("sandbox", sandbox_life::cases()),
         ("sandbox", sandbox_net::cases()),
+        ("sandbox", refusals::cases()),
         ("sandbox", sandbox_image::cases()),
         ("sandbox", sandbox_programs::cases()),
         ("attacks", sandbox_attacks::cases()),

@@ -17,8 +17,9 @@ use crate::execute::cgroup::{self, Cgroup, LeftOut};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::execute::pasta::{Passage, Pasta};
 use crate::execute::secrets::Secret;
-use crate::execute::supervisor::{Purpose, Supervisor};
+use crate::execute::supervisor::{Purpose, Supervisor, Watchers};
 use crate::execute::systemd::Manager;
+use crate::execute::tracer::Tracer;
 use crate::execute::{hooks, start_socket};
 use crate::host::cgroup::CgroupFacts;
 use crate::log;
@@ -43,6 +44,8 @@ pub(super) struct Mode {
     pub(super) secrets: Vec<Secret>,
     /// What the caller does with the system calls that it asks to be asked about.
     pub(super) purpose: Option<Purpose>,
+    /// Who looks on at the calls that name a file or a peer.
+    pub(super) tracer: Option<Tracer>,
     /// What pasta passes between it and the host's network.
     pub(super) passage: Option<Passage>,
     /// Of a sandbox: nothing of a service manager is passed on, and limits that
@@ -57,6 +60,7 @@ pub(super) struct Created {
     pub(super) console: Option<OwnedFd>,
     pub(super) notify: Option<Notify>,
     pub(super) supervisor: Option<Supervisor>,
+    pub(super) tracer: Option<Tracer>,
     /// Its network, as long as this lives.
     pub(super) pasta: Option<Pasta>,
 }
@@ -104,6 +108,7 @@ pub(super) fn create_in(
         secrets: mode.secrets.len(),
         die_with_parent: mode.die_with_parent,
         notify,
+        traced: mode.tracer.is_some(),
         asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
     };
@@ -122,6 +127,7 @@ pub(super) fn create_in(
         console: None,
         notify: None,
         supervisor,
+        tracer: mode.tracer,
         passage: mode.passage,
         pasta: None,
         quiet: prepared.choice.quiet,
@@ -210,6 +216,7 @@ struct Creation<'a> {
     console: Option<OwnedFd>,
     notify: Option<Notify>,
     supervisor: Option<Supervisor>,
+    tracer: Option<Tracer>,
     passage: Option<Passage>,
     pasta: Option<Pasta>,
     /// Nobody asked for the limits that may be left out.
@@ -249,6 +256,7 @@ impl Creation<'_> {
                     console: self.console,
                     notify: self.notify,
                     supervisor: self.supervisor,
+                    tracer: self.tracer,
                     pasta: self.pasta,
                 })
             }
@@ -458,7 +466,10 @@ impl Attendant for Creation<'_> {
         Ok(())
     }
 
-    fn supervisor(&mut self) -> Option<&mut Supervisor> {
-        self.supervisor.as_mut()
+    fn watchers(&mut self) -> Watchers<'_> {
+        Watchers {
+            supervisor: self.supervisor.as_mut(),
+            tracer: self.tracer.as_mut(),
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::{descriptors, hardening, life, options};
 use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
-use crate::execute::foreground::{self, Ended, Signals};
+use crate::execute::foreground::{self, Attended, Ended, Signals};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::host::Facts;
 use crate::plan::Plan;
@@ -140,14 +140,17 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     };
     let launched = exec.launch(&plan)?;
     exec.announce().process(&launched)?;
-    match signals {
-        None => Ok(0),
-        Some(signals) => {
-            let pidfd = launched.pidfd.as_fd();
-            let ended = foreground::attend(&signals, launched.pid, pidfd, exec.console, Vec::new());
-            ended.map(Ended::status)
-        }
-    }
+    let Some(signals) = signals else {
+        return Ok(0);
+    };
+    let attended = Attended {
+        pid: launched.pid,
+        pidfd: launched.pidfd.as_fd(),
+        console: exec.console,
+        tracer: None,
+    };
+    let ended = foreground::attend(&signals, attended, Vec::new());
+    ended.map(Ended::status)
 }
 
 /// The process that waits for `start` is the runtime's own code and lets only

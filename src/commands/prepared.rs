@@ -88,6 +88,7 @@ impl Prepared {
             notify: None,
             network: self.network.clone(),
             asks: Asks::Nobody,
+            traced: false,
             plain_paths: self.sandbox,
             cgroup: self.cgroup.clone(),
         }

@@ -150,6 +150,7 @@ impl Walk<'_> {
                 process::unshare(u64::from(libc::CLONE_NEWUSER.cast_unsigned()))
             }
             EnterStep::AwaitCgroup => self.ask(&ToParent::AwaitCgroup),
+            EnterStep::AwaitTracer => self.ask(&ToParent::AwaitTracer),
             EnterStep::IdMaps => self.ask(&ToParent::IdMaps),
             EnterStep::TimeOffsets(offsets) => {
                 process::unshare(process::CLONE_NEWTIME)?;

@@ -56,6 +56,8 @@ pub struct Options {
     pub network: Option<Network>,
     /// Whom the seccomp filter asks.
     pub asks: Asks,
+    /// The caller traces the program's calls that name a file or a peer.
+    pub traced: bool,
     /// Bind sources are paths without any link.
     pub plain_paths: bool,
     /// The cgroup, planned from `linux.cgroupsPath` and `linux.resources`.
@@ -129,7 +131,10 @@ struct Create<'a> {
 
 impl Create<'_> {
     fn plan(self) -> Planned {
-        let enter = self.enter().map_err(one)?;
+        let mut enter = self.enter().map_err(one)?;
+        if self.options.traced {
+            enter.await_tracer();
+        }
         let (root, sources) = self.root()?;
         let surroundings = self.surroundings(&enter);
         let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
@@ -266,6 +271,10 @@ impl Create<'_> {
             first_closed: 3 + self.options.preserved_fds,
             init: init::plan(self.spec, &self.hardened.filter, self.options.listen_fds)?,
             filter: filter::plan(&self.hardened.filter, self.options.asks)?,
+            traced: match self.options.traced {
+                true => Some(filter::traced()?),
+                false => None,
+            },
             labels: process::labels(self.process).map_err(one)?,
             restrict: None,
         })

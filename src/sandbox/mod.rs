@@ -8,9 +8,11 @@ mod accounts;
 mod limits;
 mod mounts;
 mod overlays;
+pub mod refused;
 mod request;
 mod skeleton;
 mod system;
+pub mod within;
 
 use std::path::{Path, PathBuf};
 

@@ -26,6 +26,7 @@ pub mod restrict;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod trace;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 

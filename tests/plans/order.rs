@@ -69,11 +69,11 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewUserNamespace => 3,
             EnterStep::IdMaps => 4,
             EnterStep::TimeOffsets(_) => 5,
-            EnterStep::AwaitCgroup | EnterStep::NewCgroupNamespace => 9,
+            EnterStep::AwaitCgroup | EnterStep::AwaitTracer | EnterStep::NewCgroupNamespace => 9,
         });
         in_order(&plan.enter.first, |step| match step {
             // Whatever a step costs is counted, and limited.
-            EnterStep::AwaitCgroup => 0,
+            EnterStep::AwaitCgroup | EnterStep::AwaitTracer => 0,
             EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 1,
             // newuidmap looks at who owns /proc/PID, which hiding changes.
             EnterStep::IdMaps => 2,
