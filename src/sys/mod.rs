@@ -34,6 +34,19 @@ use syscalls::Sysno;
 
 use crate::error::Failure;
 
+/// newfstatat(2), for messages: the crate of system calls has another name for it
+/// on aarch64.
+pub const NEWFSTATAT: Sysno = {
+    #[cfg(target_arch = "aarch64")]
+    {
+        Sysno::fstatat
+    }
+    #[cfg(not(target_arch = "aarch64"))]
+    {
+        Sysno::newfstatat
+    }
+};
+
 /// What every wrapper returns.
 pub type Result<T> = std::result::Result<T, Failure>;
 
