@@ -74,6 +74,8 @@ struct Choices {
     landlock: i32,
     /// `run --report-denials`
     report_denials: bool,
+    /// `run --report-denials=all`
+    traced: bool,
     /// `run --record-profile`
     record_profile: bool,
     /// `--hardening`
@@ -326,7 +328,8 @@ impl Case {
             die_with_parent: self.choices.die_with_parent,
             notify: self.choices.notify.clone(),
             asks: self.choices.asks(),
-            plain_sources: false,
+            traced: self.choices.traced,
+            plain_paths: false,
             cgroup,
         };
         let (plan, warnings) = build::for_create(hardened, facts, options).map_err(problems)?;

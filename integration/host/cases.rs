@@ -38,6 +38,12 @@ pub(crate) enum Need {
     Python,
     /// sqlite3 in /usr/bin.
     Sqlite,
+    /// A Rust toolchain that runs the tests.
+    Toolchain,
+    /// tmux and less in /usr/bin.
+    Tmux,
+    /// vim where a sandbox finds it.
+    Vim,
     /// runc on the host.
     Runc,
     /// `CAPSID_TEST_DEBIAN_ROOTFS` names a Debian tree.
@@ -82,6 +88,8 @@ impl Need {
             Need::Perl => &["perl"],
             Need::Python => &["python3"],
             Need::Sqlite => &["sqlite3"],
+            Need::Tmux => &["tmux", "less"],
+            Need::Vim => &["vim"],
             Need::Runc => &["runc"],
             _ => &[],
         }

@@ -1,7 +1,6 @@
 //! How a container comes to be: shared by `create` and `run`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::SystemTime;
 
 use oci_spec::runtime::Hook;
@@ -19,8 +18,9 @@ use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::execute::pasta::{Passage, Pasta};
 use crate::execute::rdt::{self, Resctrl};
 use crate::execute::secrets::Secret;
-use crate::execute::supervisor::{Purpose, Supervisor};
+use crate::execute::supervisor::{Purpose, Supervisor, Watchers};
 use crate::execute::systemd::Manager;
+use crate::execute::tracer::Tracer;
 use crate::execute::{hooks, start_socket};
 use crate::host::cgroup::CgroupFacts;
 use crate::log;
@@ -45,6 +45,8 @@ pub(super) struct Mode {
     pub(super) secrets: Vec<Secret>,
     /// What the caller does with the system calls that it asks to be asked about.
     pub(super) purpose: Option<Purpose>,
+    /// Who looks on at the calls that name a file or a peer.
+    pub(super) tracer: Option<Tracer>,
     /// What pasta passes between it and the host's network.
     pub(super) passage: Option<Passage>,
     /// Of a sandbox: nothing of a service manager is passed on, and limits that
@@ -59,6 +61,7 @@ pub(super) struct Created {
     pub(super) console: Option<OwnedFd>,
     pub(super) notify: Option<Notify>,
     pub(super) supervisor: Option<Supervisor>,
+    pub(super) tracer: Option<Tracer>,
     /// Its network, as long as this lives.
     pub(super) pasta: Option<Pasta>,
 }
@@ -74,7 +77,7 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
     global.hardening.relaxed.extend(keyring);
     let prepared = prepare(&global, Entry::read(&args.bundle)?, &args.id)?;
     let terminal = prepared.terminal();
-    check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
+    announce::check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
     create_in(
         || Root::open_or_create(&global.root)?.reserve(&args.id),
         prepared,
@@ -106,6 +109,7 @@ pub(super) fn create_in(
         secrets: mode.secrets.len(),
         die_with_parent: mode.die_with_parent,
         notify,
+        traced: mode.tracer.is_some(),
         asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
     };
@@ -128,6 +132,7 @@ pub(super) fn create_in(
         console: None,
         notify: None,
         supervisor,
+        tracer: mode.tracer,
         passage: mode.passage,
         pasta: None,
         quiet: prepared.choice.quiet,
@@ -141,20 +146,6 @@ pub(super) fn create_in(
         borrowed: None,
     }
     .carry_out(&plan, mode.park)
-}
-
-/// runc's rule and words: a terminal that outlives the caller needs someone to take it.
-pub(super) fn check_terminal(terminal: bool, detach: bool, socket: Option<&Path>) -> Result<()> {
-    let usage = |text: &str| Err(Error::Usage(text.into()));
-    match (terminal && detach, socket) {
-        (true, None) => {
-            usage("cannot allocate tty if the runtime will detach without setting console socket")
-        }
-        (false, Some(_)) => {
-            usage("cannot use console socket if the runtime will not detach or allocate tty")
-        }
-        _ => Ok(()),
-    }
 }
 
 fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
@@ -220,6 +211,7 @@ struct Creation<'a> {
     console: Option<OwnedFd>,
     notify: Option<Notify>,
     supervisor: Option<Supervisor>,
+    tracer: Option<Tracer>,
     passage: Option<Passage>,
     pasta: Option<Pasta>,
     /// Nobody asked for the limits that may be left out.
@@ -262,6 +254,7 @@ impl Creation<'_> {
                     console: self.console,
                     notify: self.notify,
                     supervisor: self.supervisor,
+                    tracer: self.tracer,
                     pasta: self.pasta,
                 })
             }
@@ -491,7 +484,10 @@ impl Attendant for Creation<'_> {
         Ok(())
     }
 
-    fn supervisor(&mut self) -> Option<&mut Supervisor> {
-        self.supervisor.as_mut()
+    fn watchers(&mut self) -> Watchers<'_> {
+        Watchers {
+            supervisor: self.supervisor.as_mut(),
+            tracer: self.tracer.as_mut(),
+        }
     }
 }

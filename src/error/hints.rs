@@ -219,6 +219,10 @@ const HINTS: &[Hint] = &[
         "proc and sysfs need a directory of the root file system, not a symbolic link",
     ),
     check(
+        Check::LinkToMountPoint,
+        "give the path that the link leads to: links of an image or of an earlier mount may not choose what is covered",
+    ),
+    check(
         Check::NotDevpts,
         "a terminal needs a mount of type devpts on /dev/pts (with newinstance and ptmxmode=0666)",
     ),

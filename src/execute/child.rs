@@ -151,6 +151,7 @@ impl Walk<'_> {
             }
             // The parent sees to both when it hears of the process.
             EnterStep::AwaitCgroup | EnterStep::AwaitClass => self.ask(&ToParent::AwaitCgroup),
+            EnterStep::AwaitTracer => self.ask(&ToParent::AwaitTracer),
             EnterStep::IdMaps => self.ask(&ToParent::IdMaps),
             EnterStep::TimeOffsets(offsets) => {
                 process::unshare(process::CLONE_NEWTIME)?;

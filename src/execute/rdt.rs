@@ -1,9 +1,13 @@
 //! Classes and monitoring groups on the resctrl file system.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use syscalls::Sysno;
 
 use crate::error::{Error, Result, errno_text};
@@ -11,14 +15,17 @@ use crate::host::mountinfo;
 use crate::plan::rdt::RdtPlan;
 use crate::state::RdtRecord;
 
-/// Where classes are.
+/// How a directory is made or removed, below an open one.
+type Act = fn(BorrowedFd<'_>, &Path) -> io::Result<()>;
+
+/// Where classes are. All paths are below its descriptor.
 #[derive(Debug)]
 pub struct Resctrl {
-    root: PathBuf,
+    root: OwnedFd,
     /// mkdir(2) and rmdir(2): with a directory the kernel makes and removes the
     /// files in it, which no directory tree of a test does by itself.
-    make: fn(&Path) -> io::Result<()>,
-    remove: fn(&Path) -> io::Result<()>,
+    make: Act,
+    remove: Act,
 }
 
 impl Resctrl {
@@ -37,20 +44,42 @@ impl Resctrl {
 
     fn find() -> Result<Option<Self>> {
         let mounts = mountinfo::read()?;
-        let mount = mounts.into_iter().find(|mount| mount.kind == "resctrl");
-        Ok(mount.map(|mount| Self {
-            root: mount.point,
-            make: |path| fs::create_dir(path),
-            remove: |path| fs::remove_dir(path),
+        let Some(mount) = mounts.into_iter().find(|mount| mount.kind == "resctrl") else {
+            return Ok(None);
+        };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(&mount.point, flags, Mode::empty());
+        let failed = |errno| Error::nix("open", mount.point.display(), Sysno::openat, errno);
+        Ok(Some(Self {
+            root: root.map_err(failed)?,
+            make: |root, path| Ok(mkdirat(root, path, Mode::from_bits_truncate(0o755))?),
+            remove: |root, path| Ok(unlinkat(root, path, UnlinkatFlags::RemoveDir)?),
         }))
     }
 
-    fn class(&self, name: Option<&String>) -> PathBuf {
-        name.map_or_else(|| self.root.clone(), |name| self.root.join(name))
+    /// A file or directory, through no link and no other mount.
+    fn open(&self, path: &Path, flags: OFlag) -> io::Result<File> {
+        let resolve = ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV;
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(resolve);
+        Ok(openat2(&self.root, path, how)?.into())
     }
 
-    fn group(&self, class: Option<&String>, group: Option<&String>) -> PathBuf {
-        let class = self.class(class);
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        let mut file = self.open(path, OFlag::O_RDONLY)?;
+        file.read_to_string(&mut text).map(|_| text)
+    }
+
+    fn class(name: Option<&String>) -> PathBuf {
+        name.map_or_else(PathBuf::new, PathBuf::from)
+    }
+
+    fn group(class: Option<&String>, group: Option<&String>) -> PathBuf {
+        let class = Self::class(class);
         group.map_or_else(
             || class.clone(),
             |group| class.join("mon_groups").join(group),
@@ -62,15 +91,18 @@ impl Resctrl {
     /// # Errors
     /// [`Error::Missing`] where it must be there and is not, or is another one.
     pub fn check(&self, plan: &RdtPlan) -> Result<bool> {
-        let class = self.class(plan.class.as_ref());
+        let class = Self::class(plan.class.as_ref());
         let refuse = |missing: String| {
             Err(Error::Missing {
-                doing: format!("use the resctrl class {}", class.display()),
+                doing: format!(
+                    "use the resctrl class {}",
+                    plan.class.as_deref().unwrap_or("/")
+                ),
                 missing,
                 repair: "correct linux.intelRdt, or name another closID".into(),
             })
         };
-        let there = match fs::read_to_string(class.join("schemata")) {
+        let there = match self.read(&class.join("schemata")) {
             Ok(there) => there,
             Err(error) if error.kind() == ErrorKind::NotFound && plan.may_make() => {
                 return Ok(false);
@@ -105,7 +137,7 @@ impl Resctrl {
             group: plan.group.clone(),
             ..RdtRecord::default()
         };
-        let class = self.class(record.class.as_ref());
+        let class = Self::class(record.class.as_ref());
         record.made_class = !self.check(plan)?;
         note(&record)?;
         if record.made_class {
@@ -114,11 +146,11 @@ impl Resctrl {
                 note(&record)?;
             }
         }
-        let group = self.group(record.class.as_ref(), record.group.as_ref());
-        record.made_group = record.group.is_some() && !group.exists();
+        let group = Self::group(record.class.as_ref(), record.group.as_ref());
+        record.made_group = record.group.is_some() && self.open(&group, OFlag::O_PATH).is_err();
         if record.made_group {
             note(&record)?;
-            (self.make)(&group)
+            (self.make)(self.root.as_fd(), &group)
                 .map_err(|error| failed("make the monitoring group", &group, &error))?;
         }
         self.join(&record, pid)
@@ -126,7 +158,7 @@ impl Resctrl {
 
     /// Makes and describes a class, unless somebody made the same one meanwhile.
     fn make_class(&self, plan: &RdtPlan, class: &Path) -> Result<bool> {
-        match (self.make)(class) {
+        match (self.make)(self.root.as_fd(), class) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return self.check(plan).map(|_| false);
             }
@@ -143,19 +175,19 @@ impl Resctrl {
     /// # Errors
     /// [`Error::Missing`] with the kernel's words.
     pub fn join(&self, record: &RdtRecord, pid: i32) -> Result<()> {
-        let group = self.group(record.class.as_ref(), record.group.as_ref());
+        let group = Self::group(record.class.as_ref(), record.group.as_ref());
         self.write(&group.join("tasks"), &format!("{pid}\n"))
     }
 
     /// Removes what was made for a container. A class that was named stays as
     /// long as processes of others are in it: they would lose it in silence.
     fn leave(&self, record: &RdtRecord) -> Result<()> {
-        let group = self.group(record.class.as_ref(), record.group.as_ref());
+        let group = Self::group(record.class.as_ref(), record.group.as_ref());
         if record.made_group {
             self.remove(&group)?;
         }
-        let class = self.class(record.class.as_ref());
-        let tasks = fs::read_to_string(class.join("tasks")).unwrap_or_default();
+        let class = Self::class(record.class.as_ref());
+        let tasks = self.read(&class.join("tasks")).unwrap_or_default();
         if record.made_class && (record.own || tasks.trim().is_empty()) {
             self.remove(&class)?;
         }
@@ -163,7 +195,7 @@ impl Resctrl {
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
-        match (self.remove)(path) {
+        match (self.remove)(self.root.as_fd(), path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(failed("remove", path, &error))
             }
@@ -172,11 +204,11 @@ impl Resctrl {
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<()> {
-        let file = OpenOptions::new().write(true).truncate(true).open(path);
+        let file = self.open(path, OFlag::O_WRONLY | OFlag::O_TRUNC);
         let outcome = file.and_then(|mut file| file.write_all(text.as_bytes()));
         let Err(error) = outcome else { return Ok(()) };
-        let status = self.root.join("info/last_cmd_status");
-        let status = fs::read_to_string(status).unwrap_or_default();
+        let status = self.read(Path::new("info/last_cmd_status"));
+        let status = status.unwrap_or_default();
         let errno = errno_text(error.raw_os_error().unwrap_or(libc::EIO));
         Err(Error::Missing {
             doing: format!("write {:?} to {}", text.trim_end(), path.display()),
@@ -188,8 +220,8 @@ impl Resctrl {
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
     let call = match doing.split(' ').next() {
-        Some("make") => Sysno::mkdir,
-        Some("remove") => Sysno::rmdir,
+        Some("make") => Sysno::mkdirat,
+        Some("remove") => Sysno::unlinkat,
         _ => Sysno::read,
     };
     Error::io(doing, path.display(), call, error)

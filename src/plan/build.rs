@@ -59,8 +59,10 @@ pub struct Options {
     pub network: Option<Network>,
     /// Whom the seccomp filter asks.
     pub asks: Asks,
+    /// The caller traces the program's calls that name a file or a peer.
+    pub traced: bool,
     /// Bind sources are paths without any link.
-    pub plain_sources: bool,
+    pub plain_paths: bool,
     /// The cgroup, planned from `linux.cgroupsPath` and `linux.resources`.
     pub cgroup: Option<CgroupPlan>,
 }
@@ -107,6 +109,9 @@ impl Create<'_> {
         if rdt.is_some() {
             // What the program starts early would not be in it.
             enter.first.insert(0, EnterStep::AwaitClass);
+        }
+        if self.options.traced {
+            enter.await_tracer();
         }
         let net_devices = net_devices::plan(self.spec, self.facts)?;
         if !net_devices.is_empty() {
@@ -176,7 +181,7 @@ impl Create<'_> {
                 namespaces: &self.namespaces,
                 ids: self.ids.as_ref(),
                 privileged: self.facts.privileged,
-                plain_sources: self.options.plain_sources,
+                plain_paths: self.options.plain_paths,
                 label: linux.and_then(|linux| linux.mount_label().as_deref()),
                 harden_volumes: self.hardened.hardening.wants(Rule::Volumes),
                 cgroup: self
@@ -252,6 +257,10 @@ impl Create<'_> {
             first_closed: 3 + self.options.preserved_fds,
             init: init::plan(self.spec, &self.hardened.filter, self.options.listen_fds)?,
             filter: filter::plan(&self.hardened.filter, self.options.asks)?,
+            traced: match self.options.traced {
+                true => Some(filter::traced()?),
+                false => None,
+            },
             labels: process::labels(self.process).map_err(one)?,
             restrict: None,
         })

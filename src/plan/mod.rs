@@ -125,7 +125,7 @@ impl Plan {
 
     /// Names of the seccomp profile that mean nothing on this machine.
     pub fn skipped_system_calls(&self) -> &[String] {
-        let filter = self.exec.iter().find_map(|step| match step {
+        let filter = self.exec.iter().rev().find_map(|step| match step {
             ExecStep::Seccomp(filter) => Some(filter.skipped.as_slice()),
             _ => None,
         });

@@ -258,6 +258,8 @@ pub struct Ending {
     pub init: Option<InitStep>,
     /// The seccomp filter.
     pub filter: Option<FilterStep>,
+    /// A filter that gives calls to a tracer.
+    pub traced: Option<FilterStep>,
     /// AppArmor and SELinux labels.
     pub labels: Vec<LabelStep>,
     /// What the Landlock ruleset handles of files, if there is one.
@@ -282,14 +284,16 @@ pub fn ending(ending: Ending, process_steps: &mut [ProcessStep], program: &str) 
     }));
     steps.push(ExecStep::CloseDescriptors(ending.first_closed));
     steps.extend(ending.init.map(Box::new).map(ExecStep::Init));
-    if let Some(filter) = ending.filter {
+    // The other filter may forbid to load one, and comes last.
+    let filters: Vec<_> = ending.traced.into_iter().chain(ending.filter).collect();
+    if !filters.is_empty() {
         let with_nnp = process_steps.contains(&ProcessStep::NoNewPrivileges);
         let late = if with_nnp {
             None
         } else {
             keep_admin(process_steps)
         };
-        steps.push(ExecStep::Seccomp(filter));
+        steps.extend(filters.into_iter().map(ExecStep::Seccomp));
         steps.extend(late.map(ExecStep::Process));
     }
     steps.push(ExecStep::Execute(program.to_owned()));
@@ -416,6 +420,7 @@ mod tests {
             first_closed: 3,
             init: None,
             filter: Some(filter),
+            traced: None,
             labels: vec![],
             restrict: None,
         };

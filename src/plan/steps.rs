@@ -28,6 +28,9 @@ pub enum EnterStep {
     NewUserNamespace,
     /// Wait until systemd has put the process into its cgroup.
     AwaitCgroup,
+    /// Wait until the runtime traces this process, which it may as long as the
+    /// process can be looked at.
+    AwaitTracer,
     /// Wait until the runtime has written the id maps.
     IdMaps,
     /// Make a time namespace for children and write its offsets.
@@ -70,6 +73,7 @@ impl fmt::Display for EnterStep {
             }
             EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
             EnterStep::AwaitCgroup => f.write_str("wait until systemd has put it into its cgroup"),
+            EnterStep::AwaitTracer => f.write_str("wait until capsid traces it"),
             EnterStep::IdMaps => f.write_str("wait for the id maps"),
             EnterStep::TimeOffsets(text) => {
                 let lines = text.to_string_lossy().trim_end().replace('\n', ", ");

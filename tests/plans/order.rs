@@ -71,12 +71,13 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::TimeOffsets(_) => 5,
             EnterStep::AwaitCgroup
             | EnterStep::AwaitClass
+            | EnterStep::AwaitTracer
             | EnterStep::NewCgroupNamespace
             | EnterStep::NetDevices => 9,
         });
         in_order(&plan.enter.first, |step| match step {
             // Whatever a step costs is counted, and limited.
-            EnterStep::AwaitCgroup | EnterStep::AwaitClass => 0,
+            EnterStep::AwaitCgroup | EnterStep::AwaitClass | EnterStep::AwaitTracer => 0,
             EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 1,
             // newuidmap looks at who owns /proc/PID, which hiding changes.
             EnterStep::IdMaps => 2,

@@ -1,3 +1,6 @@
+use std::fs;
+use std::os::fd::AsRawFd;
+
 use super::*;
 
 /// A directory tree that looks like resctrl, and behaves so when directories are
@@ -16,9 +19,9 @@ impl Tree {
 
     fn resctrl(&self) -> Resctrl {
         Resctrl {
-            root: self.0.clone(),
-            make,
-            remove: |path| fs::metadata(path).and_then(|_| fs::remove_dir_all(path)),
+            root: File::open(&self.0).unwrap().into(),
+            make: |root, path| make(&below(root, path)),
+            remove: |root, path| fs::remove_dir_all(below(root, path)),
         }
     }
 
@@ -41,6 +44,10 @@ impl Drop for Tree {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+fn below(root: BorrowedFd<'_>, path: &Path) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())).join(path)
 }
 
 fn make(path: &Path) -> io::Result<()> {

@@ -79,6 +79,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         first_closed: 3 + target.preserved_fds,
         init: None,
         filter: filter::plan(&target.filter, Asks::Nobody)?,
+        traced: None,
         labels: process::labels(process).map_err(one)?,
         restrict: handled_files(&root),
     };
