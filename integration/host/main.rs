@@ -49,6 +49,7 @@ mod roles;
 mod runtime;
 mod sandbox;
 mod sandbox_files;
+mod sandbox_image;
 mod sandbox_life;
 mod sandbox_net;
 mod sandboxed;
@@ -134,6 +135,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("sandbox", sandbox_files::cases()),
         ("sandbox", sandbox_life::cases()),
         ("sandbox", sandbox_net::cases()),
+        ("sandbox", sandbox_image::cases()),
     ]
 }
 

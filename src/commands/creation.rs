@@ -10,7 +10,7 @@ use super::cli::Global;
 use super::create::CreateArgs;
 use super::notify::{self, Notify};
 use super::prepared::{Entry, Prepared, prepare};
-use super::{announce, life, system_calls};
+use super::{announce, descriptors, life, system_calls};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup, LeftOut};
@@ -30,38 +30,6 @@ use crate::policy::{self, By, HardenedSpec, Rule};
 use crate::seccomp::{Advice, Asks};
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot, check_id};
-
-/// Which descriptors after 2 the program gets: (all, those for socket activation).
-pub(super) fn preserved(asked: u32, activation: bool) -> Result<(i32, i32)> {
-    let listen = if activation { listen_fds() } else { 0 };
-    let all = i32::try_from(asked)
-        .ok()
-        .and_then(|asked| asked.checked_add(listen));
-    let all = all.filter(|all| *all < i32::MAX - 3);
-    let all =
-        all.ok_or_else(|| Error::Usage("--preserve-fds: no such number of descriptors".into()))?;
-    match (3..3 + all).find(|fd| !crate::sys::fd::is_open(*fd)) {
-        Some(fd) => Err(Error::Usage(format!(
-            "unable to stat preserved-fd {fd} (of {all}): it is not open"
-        ))),
-        None => Ok((all, listen)),
-    }
-}
-
-/// `LISTEN_FDS`, if `LISTEN_PID` says that they are for this process.
-fn listen_fds() -> i32 {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|value| value.parse::<i32>().ok())
-    };
-    let for_us = number("LISTEN_PID") == i32::try_from(std::process::id()).ok();
-    if for_us {
-        number("LISTEN_FDS").unwrap_or(0).max(0)
-    } else {
-        0
-    }
-}
 
 /// How the container is to be created.
 pub(super) struct Mode {
@@ -96,7 +64,7 @@ pub(super) struct Created {
 /// Creates a container from its bundle; on failure nothing of it is left.
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<Created> {
     check_id(&args.id)?;
-    close_on_exec()?;
+    descriptors::close_on_exec()?;
     let mut global = global.clone();
     let keyring = args
         .no_new_keyring
@@ -113,12 +81,6 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
     )
 }
 
-/// What the caller left open is neither for hooks nor for helpers.
-pub(super) fn close_on_exec() -> Result<()> {
-    crate::sys::fd::close_range_on_exec(3)
-        .map_err(|failure| Error::system("mark", "the caller's descriptors", failure))
-}
-
 /// Creates a container in its state directory.
 pub(super) fn create_in(
     slot: impl FnOnce() -> Result<Slot>,
@@ -128,7 +90,7 @@ pub(super) fn create_in(
 ) -> Result<Created> {
     let manager = prepared.manager.take();
     let supervisor = prepared.supervise(mode.purpose)?;
-    let (preserved_fds, listen_fds) = preserved(args.preserve_fds, !mode.sandbox)?;
+    let (preserved_fds, listen_fds) = descriptors::preserved(args.preserve_fds, !mode.sandbox)?;
     let slot = slot()?;
     let notify = match notify::manager().filter(|_| !mode.sandbox) {
         Some(_) => Some(notify::make_directory(slot.container().path())?),
@@ -490,8 +452,8 @@ impl Attendant for Creation<'_> {
 
     fn namespaces(&mut self, pid: i32) -> Result<()> {
         if let Some(passage) = &self.passage {
-            let directory = self.slot.container().path();
-            self.pasta = Some(passage.attach(pid, directory)?);
+            let container = self.slot.container();
+            self.pasta = Some(passage.attach(pid, (container.dir(), container.path()))?);
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::announce::{self, Announce};
 use super::cli::Global;
-use super::creation::{self, check_terminal};
-use super::{hardening, life, options};
+use super::creation::check_terminal;
+use super::{descriptors, hardening, life, options};
 use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
@@ -107,7 +107,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let process = process::of(&args, &record, &hardening)?;
     let terminal = process.terminal().unwrap_or(false);
     check_terminal(terminal, args.detach, args.console_socket.as_deref())?;
-    let (preserved_fds, _) = creation::preserved(args.preserve_fds, false)?;
+    let (preserved_fds, _) = descriptors::preserved(args.preserve_fds, false)?;
     let facts = Facts::read();
     let entry = Entry::of(&record, &args.cgroup)?;
     let target = Target {

@@ -13,7 +13,7 @@ pub(super) fn options() -> [Arg; 2] {
         options::text(
             "hardening",
             "LEVEL",
-            "How much is insisted on: baseline, strict or compat (what runc does)",
+            "How much is insisted on: baseline, strict, compat (runc)",
         ),
         options::texts("relax", "RULE", "Give a hardening rule up (repeatable)"),
     ]

@@ -14,6 +14,7 @@ mod best_effort;
 mod create;
 mod creation;
 mod delete;
+mod descriptors;
 mod doctor;
 mod events;
 mod exec;

@@ -8,7 +8,7 @@ use super::cli::{Global, print};
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
 use super::prepared::{Entry, Sandboxed, prepare};
-use super::{explain, life, root, run, secrets, system_calls};
+use super::{descriptors, explain, life, root, run, secrets, system_calls};
 use crate::error::{Error, Result};
 use crate::execute::foreground::{Ended, Signals};
 use crate::execute::lifeline;
@@ -303,7 +303,7 @@ fn create(
     id: &str,
     secrets: Vec<Secret>,
 ) -> Result<(Created, Option<Owner>)> {
-    creation::close_on_exec()?;
+    descriptors::close_on_exec()?;
     let slot = Root::open_or_create(&global.root)?.reserve(id)?;
     let detach = made.asked.detach;
     let owner = if detach {

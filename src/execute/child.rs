@@ -214,10 +214,7 @@ impl Walk<'_> {
             }
             ProcessStep::Groups(groups) => restrict::set_groups(groups),
             ProcessStep::Gid(gid) => restrict::set_gid(*gid),
-            ProcessStep::Uid(uid) => {
-                restrict::keep_capabilities(true)?;
-                restrict::set_uid(*uid)
-            }
+            ProcessStep::Uid(uid) => become_user(*uid),
             ProcessStep::Capabilities {
                 effective,
                 permitted,
@@ -308,6 +305,12 @@ fn tolerate(outcome: Result<()>, errnos: &[i32]) -> Result<()> {
         Err(failure) if errnos.contains(&failure.errno) => Ok(()),
         other => other,
     }
+}
+
+/// Without losing the capabilities that later steps need.
+fn become_user(uid: u32) -> Result<()> {
+    restrict::keep_capabilities(true)?;
+    restrict::set_uid(uid)
 }
 
 /// A kernel without a protocol family sends nothing over it either.

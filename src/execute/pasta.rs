@@ -6,16 +6,16 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::sys::stat::{Mode, SFlag, mknodat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use syscalls::Sysno;
 
 use super::hooks;
@@ -25,6 +25,9 @@ use crate::sys::spawn;
 
 /// How long it may take to set the network up.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The pipe in which it says that it is ready.
+const READY: &str = "pasta";
 
 /// What passes through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,20 +68,19 @@ pub fn program() -> Result<PathBuf> {
 
 impl Passage {
     /// Attaches it to the network namespace of a process, and waits until the
-    /// network is there. `directory` is the container's own.
+    /// network is there. `directory` is the container's own, open and by name.
     ///
     /// # Errors
     /// [`Error::Missing`] with pasta's own words.
-    pub fn attach(&self, pid: i32, directory: &Path) -> Result<Pasta> {
+    pub fn attach(&self, pid: i32, directory: (BorrowedFd<'_>, &Path)) -> Result<Pasta> {
         // It writes its number when it is ready; a named pipe can be waited for.
-        let ready = directory.join("pasta");
-        mkfifo(&ready, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|errno| Error::nix("make", ready.display(), Sysno::mknodat, errno))?;
-        let reader = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(&ready)
-            .map_err(|error| Error::io("open", ready.display(), Sysno::openat, &error))?;
+        let (within, ready) = (directory.0, directory.1.join(READY));
+        let failed = |sysno| move |errno| Error::nix("make", READY, sysno, errno);
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        mknodat(within, READY, SFlag::S_IFIFO, mode, 0).map_err(failed(Sysno::mknodat))?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let reader = openat(within, READY, flags, Mode::empty());
+        let reader = File::from(reader.map_err(failed(Sysno::openat))?);
         let mut words = hooks::memory_file("the words of pasta")?;
         let mut command = Command::new(program()?);
         command.args(self.arguments(pid));
@@ -93,7 +95,8 @@ impl Passage {
             child: command.spawn().map_err(io)?,
         };
         let outcome = pasta.wait_ready(reader);
-        let _ = std::fs::remove_file(&ready);
+        // It goes with the directory in any case.
+        let _ = unlinkat(within, READY, UnlinkatFlags::NoRemoveDir);
         match outcome {
             Ok(None) => Ok(pasta),
             Ok(Some(how)) => Err(Error::Missing {

@@ -55,9 +55,7 @@ pub fn steps(
     } else {
         steps.push(ProcessStep::StdioOwner(process.user().uid()));
     }
-    if around.new_network {
-        steps.push(ProcessStep::LoopbackUp);
-    }
+    steps.extend(around.new_network.then_some(ProcessStep::LoopbackUp));
     steps.extend(around.routes.iter().cloned().map(ProcessStep::Route));
     if let Some(name) = around.names.0.as_deref().filter(|name| !name.is_empty()) {
         steps.push(ProcessStep::Hostname(c_string(name, "/hostname")?));

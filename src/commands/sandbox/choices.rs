@@ -81,12 +81,12 @@ const LISTS: [(&str, &str, &str); 7] = [
     (
         "connect",
         "HOST:PORT|any",
-        "With --net pasta: may connect to this (repeatable)",
+        "With --net pasta: it may connect to this (repeatable)",
     ),
     (
         "listen",
         "PORT",
-        "With --net pasta: the host's loopback reaches this port (repeatable)",
+        "With --net pasta: reached from the host's loopback",
     ),
     (
         "env",

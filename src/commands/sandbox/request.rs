@@ -58,15 +58,7 @@ impl Asked {
         let own: Vec<_> = own.filter_map(Result::transpose).collect::<Result<_>>()?;
         let here = place.here;
         let absolute = |text: Option<String>| text.map(|text| here.join(text));
-        let limits = Limits {
-            memory: choices
-                .memory
-                .as_deref()
-                .map(|text| size("--memory", text))
-                .transpose()?,
-            cpus: choices.cpus.as_deref().map(cpus).transpose()?,
-            pids: choices.pids.as_deref().map(pids).transpose()?,
-        };
+        let limits = limits(&choices)?;
         let bundle = absolute(choices.bundle);
         let detach = choices.detach;
         let request = Request {
@@ -101,10 +93,9 @@ impl Asked {
             limits,
             terminal: terminal(choices.tty.as_deref(), detach)?,
         };
-        let timeout = choices.timeout.as_deref().map(time).transpose()?;
         let asked = Self {
             request,
-            timeout,
+            timeout: choices.timeout.as_deref().map(time).transpose()?,
             seccomp: seccomp(choices.seccomp.as_deref(), &here)?,
             hardening: hardening::of_words(choices.hardening.as_deref(), &choices.relax)?,
             quiet: choices.quiet,
@@ -244,6 +235,15 @@ impl Paths {
             directory,
         })
     }
+}
+
+fn limits(choices: &Choices) -> Result<Limits> {
+    let memory = choices.memory.as_deref();
+    Ok(Limits {
+        memory: memory.map(|text| size("--memory", text)).transpose()?,
+        cpus: choices.cpus.as_deref().map(cpus).transpose()?,
+        pids: choices.pids.as_deref().map(pids).transpose()?,
+    })
 }
 
 fn wrong(option: &str, text: &str, right: &str) -> Error {
