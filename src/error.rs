@@ -140,11 +140,11 @@ checks! {
     /// The program has no execute permission.
     ProgramNotExecutable => "permission denied",
     /// A script names an interpreter that is not in the container.
-    InterpreterMissing => "the script's interpreter does not exist in the container",
+    InterpreterMissing => "no such file or directory: the script's interpreter does not exist in the container",
     /// The dynamic loader named by an ELF file is not in the container.
-    LoaderMissing => "the dynamic loader this program names does not exist in the container",
+    LoaderMissing => "no such file or directory: the dynamic loader this program names does not exist in the container",
     /// The first line of a script ends with a carriage return.
-    CarriageReturn => "the script's first line ends with a carriage return (CRLF line ends)",
+    CarriageReturn => "no such file or directory: the script's first line ends with a carriage return (CRLF line ends)",
     /// An ELF file of another machine.
     WrongArchitecture => "exec format error: the program is built for another architecture",
     /// Neither ELF nor `#!`.

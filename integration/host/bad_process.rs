@@ -67,13 +67,27 @@ fn program_not_executable(test: &Test) {
 fn interpreter_missing(test: &Test) {
     let bundle = Bundle::new(test).raw_args(&["/bin/script"]);
     bundle.program("bin/script", "#!/usr/bin/nothing -x\necho hi\n");
-    refused(&bundle, &["exec: \"/bin/script\"", "interpreter"]);
+    refused(
+        &bundle,
+        &[
+            "exec: \"/bin/script\"",
+            "no such file or directory",
+            "interpreter",
+        ],
+    );
 }
 
 fn carriage_return(test: &Test) {
     let bundle = Bundle::new(test).raw_args(&["/bin/script"]);
     bundle.program("bin/script", "#!/bin/probe\r\nexit 0\r\n");
-    refused(&bundle, &["exec: \"/bin/script\"", "carriage return"]);
+    refused(
+        &bundle,
+        &[
+            "exec: \"/bin/script\"",
+            "no such file or directory",
+            "carriage return",
+        ],
+    );
 }
 
 fn not_a_program(test: &Test) {

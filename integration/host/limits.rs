@@ -14,8 +14,8 @@ use crate::roles::Test;
 cases! {
     ROOT []: unknown_files_are_named, paths_that_lead_out, update_in_every_state, update_all_or_nothing,
         update_refusals, update_by_engines, stats_once, stats_end_with_the_container, events_refusals,
-        absent_controllers_are_named;
-    ROOT []: the_cgroup_is_the_programs_own, the_cgroup_stays_the_callers;
+        absent_controllers_are_named, no_cgroup_when_told, the_cgroup_is_the_programs_own,
+        the_cgroup_stays_the_callers;
     ROOT [Hugetlb]: huge_pages_hold, huge_pages_above_the_parent;
     ROOT [Pids]: pids_are_updated, pids_above_the_parent;
     ROOT [Memory]: memory_and_swap_are_updated, usage_is_respected, running_out_is_told;
@@ -259,6 +259,25 @@ fn no_cgroup_no_update(test: &Test) {
         .code(1)
         .says(&["no cgroup of its own"]);
     container.end();
+}
+
+/// What podman asks for with `--cgroups=disabled`.
+fn no_cgroup_when_told(test: &Test) {
+    let told = ["--cgroup-manager", "disabled"];
+    let bundle = Bundle::new(test).args(&["sleep"]);
+    bundle.create_call(&[]).globally(&told).output().success();
+    assert!(!cgroup(&bundle).exists());
+    let words = ["delete", "--force", bundle.id.as_str()];
+    test.capsid(&words).output().success();
+    bundle.assert_nothing_left();
+    let bundle = limited(test, &json!({ "pids": { "limit": 5 } }));
+    bundle
+        .run_call(&[])
+        .globally(&told)
+        .output()
+        .code(1)
+        .says(&["--cgroup-manager disabled", "remove the limits"]);
+    bundle.assert_nothing_left();
 }
 
 fn stats_once(test: &Test) {

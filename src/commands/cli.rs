@@ -112,6 +112,8 @@ pub(crate) struct Global {
     pub(crate) debug: bool,
     /// Let systemd manage the container's cgroup.
     pub(crate) systemd_cgroup: bool,
+    /// Whether containers go without a cgroup of their own.
+    pub(crate) no_cgroup: bool,
     /// Whether missing rights to cgroups are ignored; `None` means to find out.
     pub(crate) rootless: Option<bool>,
     /// Go on without the limits that cannot be had here, with a warning.
@@ -349,6 +351,7 @@ impl Global {
             Some("json") => log::Format::Json,
             Some(other) => return Err(Error::Usage(format!("invalid log-format: {other}"))),
         };
+        let manager = options::given(matches, "cgroup-manager").unwrap_or_default();
         let rootless = match options::given(matches, "rootless").as_deref() {
             None | Some("auto") => None,
             Some(word) => Some(go_flags::parse_bool(word).ok_or_else(|| {
@@ -366,7 +369,10 @@ impl Global {
             log: options::host_path(matches, "log")?,
             log_format,
             debug: options::is_on(matches, "debug"),
-            systemd_cgroup: options::is_on(matches, "systemd-cgroup"),
+            // crun's spelling, which podman uses for `--cgroups=disabled`.
+            systemd_cgroup: options::is_on(matches, "systemd-cgroup") && manager != "disabled"
+                || manager == "systemd",
+            no_cgroup: manager == "disabled",
             rootless,
             best_effort: options::given(matches, "cgroups")
                 .is_some_and(|word| word == "best-effort"),
@@ -388,6 +394,11 @@ fn top(called_as: &'static str) -> Command {
         .arg(options::text("log-format", "FORMAT", "How to write them: text or json"))
         .arg(options::switch("debug", "Say what is being done"))
         .arg(options::switch("systemd-cgroup", "Let systemd manage cgroups (cgroupsPath is slice:prefix:name)"))
+        .arg(
+            options::text("cgroup-manager", "MANAGER", "Who manages cgroups: cgroupfs (the default), systemd, or\nnobody (disabled): no cgroup is made")
+                .value_parser(["cgroupfs", "systemd", "disabled", ""])
+                .hide_possible_values(true),
+        )
         .arg(options::text("rootless", "BOOL", "Go on without rights to cgroups: true, false or auto"))
         .arg(
             options::text("cgroups", "POLICY", "Whether a limit that cannot be had is an error (required, the default)\nor a warning (best-effort)")

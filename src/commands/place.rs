@@ -1,7 +1,7 @@
 //! Which cgroup a container gets, and who makes it: shared by `create`, `run`,
 //! `explain` and `doctor`.
 //!
-//! In this order: what `--systemd-cgroup` says; a cgroup that the caller may
+//! In this order: what `--cgroup-manager disabled` and `--systemd-cgroup` say; a cgroup that the caller may
 //! make; for ordinary users a scope of their own systemd; none.
 
 use std::path::Path;
@@ -23,6 +23,8 @@ pub(super) struct Wish<'a> {
     pub(super) annotations: Vec<(&'a str, &'a str)>,
     /// `--systemd-cgroup`.
     pub(super) systemd: bool,
+    /// `--cgroup-manager disabled`.
+    pub(super) disabled: bool,
     /// Going without a cgroup is an error.
     pub(super) must_have: bool,
     /// `--cgroups=best-effort`.
@@ -69,6 +71,9 @@ impl Wish<'_> {
             (false, Some(asked)) => plan.waived(asked),
             (false, None) => plan,
         };
+        if self.disabled {
+            return self.settle(plan, &Access::Unwanted, None);
+        }
         if let (Some(mut manager), true) = (manager, cgroups.mount.is_some()) {
             let plan = self.in_scope(plan, path, &mut manager, facts)?;
             let reason = "a scope of systemd, as --systemd-cgroup says";

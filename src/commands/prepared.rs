@@ -288,6 +288,7 @@ fn wish<'a>(
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .collect(),
         systemd: global.systemd_cgroup,
+        disabled: global.no_cgroup,
         must_have: must_have && !global.best_effort,
         best_effort: global.best_effort,
         asked: None,

@@ -32,6 +32,8 @@ pub enum Access {
     NoMount,
     /// This file or directory cannot be written, with the error number.
     Denied(PathBuf, i32),
+    /// Nobody tried: `--cgroup-manager disabled`.
+    Unwanted,
 }
 
 impl CgroupFacts {

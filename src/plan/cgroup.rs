@@ -108,6 +108,7 @@ impl CgroupPlan {
         let missing = match access {
             Access::Writable => return Ok(Ok(self)),
             Access::NoMount => "no cgroup2 file system is mounted".to_owned(),
+            Access::Unwanted => "--cgroup-manager disabled".to_owned(),
             Access::Denied(path, errno) => {
                 format!(
                     "no write access to {}: {}",
@@ -116,7 +117,7 @@ impl CgroupPlan {
                 )
             }
         };
-        let can_go_without = !privileged || *access == Access::NoMount;
+        let can_go_without = !privileged || matches!(access, Access::NoMount | Access::Unwanted);
         if can_go_without && !self.is_required() {
             return Ok(Err(format!("no cgroup of its own: {missing}")));
         }
@@ -138,6 +139,7 @@ impl CgroupPlan {
                 "boot with systemd.unified_cgroup_hierarchy=1 or run \
                  `mount -t cgroup2 none /sys/fs/cgroup`, {without}"
             ),
+            Access::Unwanted => format!("leave --cgroup-manager disabled out, {without}"),
             _ => format!(
                 "have it delegated (`systemd-run --user --scope -p Delegate=yes capsid ...`, or give \
                  linux.cgroupsPath inside a delegated cgroup that you are in), {without}"

@@ -111,6 +111,7 @@ fn place(facts: &Facts) -> Result<CgroupPlan> {
         systemd: false,
         must_have: true,
         asked: None,
+        disabled: false,
         best_effort: false,
         file: Path::new("config.json"),
     };
