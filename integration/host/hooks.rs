@@ -15,7 +15,7 @@ use crate::roles::Test;
 cases! {
     ALL []: every_hook_in_order, state_on_standard_input, hook_environment, hook_namespaces,
         failing_hook_stops_creation, failing_start_hook, failing_poststart_kills, failing_poststop_warns,
-        hook_timeout, missing_hook, hook_mounts_appear, hooks_as_at_create;
+        hook_timeout, a_killed_runtime_takes_its_process_along, missing_hook, hook_mounts_appear, hooks_as_at_create;
     ROOT []: runtime_hooks_find_the_mounts;
 }
 
@@ -329,4 +329,36 @@ fn runtime_hooks_find_the_mounts(test: &Test) {
         let found = seen.contains(&format!(" {} ", point.display()));
         assert!(found, "{} is not among:\n{seen}", point.display());
     }
+}
+
+/// The first process waits for the end of a hook of a runtime that is gone.
+fn a_killed_runtime_takes_its_process_along(test: &Test) {
+    let file = record_file(test, "waits");
+    let path = file.to_string_lossy().into_owned();
+    let sleeping = hook(test, &["hook", &path, "0", "30"]);
+    let bundle = add(Bundle::new(test), "createRuntime", sleeping);
+    let mut creating = bundle.create_call(&[]).start();
+    let end = Instant::now() + Duration::from_secs(15);
+    while records(&file).is_empty() {
+        assert!(Instant::now() < end, "the hook never ran");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let states = records(&file);
+    let pid = states[0]["state"]["pid"].as_i64().unwrap_or_default();
+    assert!(pid > 0, "{states:?}");
+    creating.stop();
+    // The hook itself is nobody's any more.
+    let hook = states[0]["pid"]
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok());
+    let hook = nix::unistd::Pid::from_raw(hook.unwrap_or(i32::MAX));
+    let _ = nix::sys::signal::kill(hook, nix::sys::signal::Signal::SIGKILL);
+    let end = Instant::now() + Duration::from_secs(5);
+    let status = format!("/proc/{pid}/status");
+    while fs::read_to_string(&status).is_ok_and(|text| !text.contains("State:\tZ")) {
+        assert!(Instant::now() < end, "process {pid} goes on waiting");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bundle.on(&["delete", "--force"]).ok();
+    bundle.assert_nothing_left();
 }

@@ -87,7 +87,11 @@ pub fn launch(
     };
     let cloned = process::clone(flags, cgroup).map_err(|failure| explain_clone(flags, failure))?;
     let (pid, pidfd) = match cloned {
-        Cloned::Child => child::run(plan, &mut handles),
+        Cloned::Child => {
+            // With a copy of the runtime's end it would wait for a runtime that is gone.
+            drop(ours);
+            child::run(plan, &mut handles)
+        }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     let mut launch = Launch {
