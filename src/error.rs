@@ -119,6 +119,8 @@ checks! {
     NotRealDirectory => "the mount point is not a real directory",
     /// Something stands where a directory must be made.
     NotDirectory => "a path component exists and is not a directory",
+    /// A link leads to a mount point where none may: of a sandbox, or on procfs (CVE-2019-16884 class).
+    LinkToMountPoint => "a symbolic link leads to the mount point",
     /// A path has more symbolic links than the kernel itself would follow.
     TooManyLinks => "too many levels of symbolic links",
     /// The path does not fit the kernel's limit.

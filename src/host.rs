@@ -87,13 +87,13 @@ impl Facts {
         let uid = nix::unistd::geteuid().as_raw();
         let gid = nix::unistd::getegid().as_raw();
         let privileged = uid == 0;
-        let in_user_namespace = !initial_map(&read("/proc/self/uid_map"));
+        let in_user_namespace = in_user_namespace();
         Self {
             uid,
             gid,
             privileged,
             in_user_namespace,
-            may_set_groups: !in_user_namespace || read("/proc/self/setgroups").trim() != "deny",
+            may_set_groups: !in_user_namespace || text("/proc/self/setgroups").trim() != "deny",
             read_only_sysctls: statvfs("/proc/sys")
                 .is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY)),
             landlock: kernel::landlock().and_then(|abi| u32::try_from(abi).ok()),
@@ -107,9 +107,14 @@ impl Facts {
     }
 }
 
-/// The whole of a small file; empty when it cannot be read.
-fn read(path: &str) -> String {
+/// The whole of a small file of the kernel's; empty when it cannot be read.
+pub(crate) fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Whether this process is in a user namespace that does not have all ids.
+pub fn in_user_namespace() -> bool {
+    !initial_map(&text("/proc/self/uid_map"))
 }
 
 /// Whether an id map is that of the first user namespace.
@@ -120,10 +125,10 @@ fn initial_map(text: &str) -> bool {
 }
 
 fn subordinate(uid: u32) -> Subordinate {
-    let name = user_name(&read("/etc/passwd"), uid);
+    let name = user_name(&text("/etc/passwd"), uid);
     Subordinate {
-        users: ranges(&read("/etc/subuid"), uid, name.as_deref()),
-        groups: ranges(&read("/etc/subgid"), uid, name.as_deref()),
+        users: ranges(&text("/etc/subuid"), uid, name.as_deref()),
+        groups: ranges(&text("/etc/subgid"), uid, name.as_deref()),
         helpers: id_programs::NAMES
             .iter()
             .all(|name| id_programs::find(name).is_some()),
@@ -159,7 +164,7 @@ fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
 
 /// The caller's hard `RLIMIT_NPROC`; `None` without a limit, or where procfs is hidden.
 pub fn process_limit() -> Option<u64> {
-    let limits = read("/proc/self/limits");
+    let limits = text("/proc/self/limits");
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max processes"))?;
@@ -178,7 +183,7 @@ const APPARMOR_SETTING: &str = "kernel.apparmor_restrict_unprivileged_userns";
 /// The number that a sysctl has; `None` where this kernel does not have it, or it is hidden.
 pub fn setting(name: &str) -> Option<u64> {
     let path = format!("/proc/sys/{}", name.replace('.', "/"));
-    read(&path).trim().parse().ok()
+    text(&path).trim().parse().ok()
 }
 
 /// Why an unprivileged caller cannot make a user namespace: what is missing and the repair.

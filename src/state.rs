@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Hooks, LinuxPersonality};
+use oci_spec::runtime::{Hooks, LinuxMemoryPolicy, LinuxPersonality};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Life, Result};
@@ -79,6 +79,12 @@ pub struct Record {
     /// `linux.personality` as it was at create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<LinuxPersonality>,
+    /// `linux.memoryPolicy` as it was at create.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<LinuxMemoryPolicy>,
+    /// The resctrl class that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<RdtRecord>,
     /// The steps that remain after `start`, in words, with the number of the first:
     /// what `start` needs to report a failure.
     pub late_steps: LateSteps,
@@ -102,6 +108,21 @@ pub struct LateSteps {
     pub steps: Vec<String>,
     /// `args[0]` of the process.
     pub program: String,
+}
+
+/// The resctrl class of a container, and what was made for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RdtRecord {
+    /// Its directory; none for the class of everybody.
+    pub class: Option<String>,
+    /// It is called as the container is: nobody else's.
+    pub own: bool,
+    /// The monitoring group in it.
+    pub group: Option<String>,
+    /// The class was made.
+    pub made_class: bool,
+    /// The monitoring group was made.
+    pub made_group: bool,
 }
 
 /// Where the container's cgroup is and who made it.

@@ -74,6 +74,8 @@ struct Choices {
     landlock: i32,
     /// `run --report-denials`
     report_denials: bool,
+    /// `run --report-denials=all`
+    traced: bool,
     /// `run --record-profile`
     record_profile: bool,
     /// `--hardening`
@@ -326,7 +328,8 @@ impl Case {
             die_with_parent: self.choices.die_with_parent,
             notify: self.choices.notify.clone(),
             asks: self.choices.asks(),
-            plain_sources: false,
+            traced: self.choices.traced,
+            plain_paths: false,
             cgroup,
         };
         let (plan, warnings) = build::for_create(hardened, facts, options).map_err(problems)?;
@@ -341,6 +344,7 @@ impl Case {
         let linux = hardened.spec.linux().as_ref();
         let target = Target {
             awaits_cgroup: false,
+            awaits_class: linux.is_some_and(|linux| linux.intel_rdt().is_some()),
             id: ID.into(),
             differing: Kind::ALL
                 .iter()
@@ -352,6 +356,7 @@ impl Case {
             filter: hardened.filter.clone(),
             fence: hardened.fence.clone(),
             personality: linux.and_then(|linux| linux.personality().clone()),
+            memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         };
         let process = hardened.spec.process().as_ref().unwrap();
         build::for_exec(process, facts, &target).map_err(problems)

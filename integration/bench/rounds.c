@@ -2,7 +2,11 @@
  * rounds: runs several commands in turn, round after round, so that whatever
  * slows the machine slows all of them alike.
  *
- *   rounds N :: NAME COMMAND... :: NAME COMMAND...
+ *   rounds [-o] N :: NAME COMMAND... :: NAME COMMAND...
+ *
+ * With -o the CPU time of processes that a command leaves behind counts too: it
+ * is waited for, but not in the wall time. bubblewrap, for one, does not wait
+ * for what it starts, and its own CPU time is less than half of it all.
  *
  * "%i" anywhere in a word becomes the number of the round. Commands get no
  * standard input and their output is thrown away. One line per command goes to
@@ -17,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -67,6 +72,19 @@ static void become(char **words)
 	_exit(127);
 }
 
+static int orphans;
+
+/* The CPU time of all that is left behind, once it has ended. */
+static long collect(void)
+{
+	struct rusage used;
+	long sum = 0;
+
+	while (wait4(-1, NULL, 0, &used) > 0)
+		sum += micros(used.ru_utime) + micros(used.ru_stime);
+	return sum;
+}
+
 static int once(struct contender *c, int round)
 {
 	char *words[WORDS] = { 0 };
@@ -85,6 +103,8 @@ static int once(struct contender *c, int round)
 		return -1;
 	c->wall[round] = now() - begin;
 	c->cpu[round] = micros(used.ru_utime) + micros(used.ru_stime);
+	if (orphans)
+		c->cpu[round] += collect();
 	if (used.ru_maxrss > c->rss)
 		c->rss = used.ru_maxrss;
 	for (int i = 0; i < c->count; i++)
@@ -105,7 +125,14 @@ static int ascending(const void *a, const void *b)
 int main(int argc, char **argv)
 {
 	struct contender all[MOST] = { 0 };
-	int rounds = argc > 1 ? atoi(argv[1]) : 0, count = 0;
+	int rounds, count = 0;
+
+	if (argc > 1 && !strcmp(argv[1], "-o")) {
+		orphans = !prctl(PR_SET_CHILD_SUBREAPER, 1);
+		argc--;
+		argv++;
+	}
+	rounds = argc > 1 ? atoi(argv[1]) : 0;
 
 	for (int i = 2; i < argc; i++) {
 		if (!strcmp(argv[i], "::") && i + 2 < argc && count < MOST) {
@@ -120,7 +147,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (rounds < 4 || !count) {
-		fprintf(stderr, "usage: rounds N (at least 4) :: NAME COMMAND... [:: NAME COMMAND...]\n");
+		fprintf(stderr, "usage: rounds [-o] N (at least 4) :: NAME COMMAND... [:: NAME COMMAND...]\n");
 		return 2;
 	}
 	for (int round = 0; round < rounds; round++)

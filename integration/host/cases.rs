@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Busybox,
     /// pasta, and a network of the tests' own that it can leave.
     Pasta,
+    /// A network of the tests' own, and iproute2.
+    Network,
     /// curl in /usr/bin.
     Curl,
     /// A C compiler and make in /usr/bin.
@@ -36,6 +38,12 @@ pub(crate) enum Need {
     Python,
     /// sqlite3 in /usr/bin.
     Sqlite,
+    /// A Rust toolchain that runs the tests.
+    Toolchain,
+    /// tmux and less in /usr/bin.
+    Tmux,
+    /// vim where a sandbox finds it.
+    Vim,
     /// runc on the host.
     Runc,
     /// `CAPSID_TEST_DEBIAN_ROOTFS` names a Debian tree.
@@ -80,6 +88,8 @@ impl Need {
             Need::Perl => &["perl"],
             Need::Python => &["python3"],
             Need::Sqlite => &["sqlite3"],
+            Need::Tmux => &["tmux", "less"],
+            Need::Vim => &["vim"],
             Need::Runc => &["runc"],
             _ => &[],
         }

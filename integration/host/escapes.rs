@@ -14,7 +14,7 @@ cases! {
     ALL []: cwd_through_descriptors, program_through_descriptors, linked_dev, linked_proc_and_sys,
         null_link, masking_with_a_false_null, every_directory_a_link, working_directory_link,
         runtime_binary_is_untouchable, created_process_is_closed, cgroup_of_others, raw_kernel_files,
-        mount_point_links_at_every_level;
+        mount_point_links_at_every_level, mount_point_link_to_procfs;
 }
 
 /// Names, sizes and kinds of everything directly in a directory.
@@ -235,6 +235,25 @@ fn mount_point_links_at_every_level(test: &Test) {
     }));
     bundle.link("loop", "loop");
     untouched(&bundle, &outside).failure();
+}
+
+/// CVE-2019-16884: by name nobody may mount there, and so not by a link of the image either.
+fn mount_point_link_to_procfs(test: &Test) {
+    let volume = test.path("volume");
+    test.make_dir(&volume);
+    for (target, place) in [
+        ("/proc", "/door"),
+        ("/proc/self/attr", "/door"),
+        ("proc", "/door/sys"),
+    ] {
+        let bundle = Bundle::new(test).args(&["exit", "0"]).mount(json!({
+            "destination": place, "type": "bind", "source": volume, "options": ["bind"]
+        }));
+        bundle.link("door", target);
+        let output = bundle.run().failure();
+        output.says(&["a symbolic link leads to the mount point"]);
+        bundle.assert_nothing_left();
+    }
 }
 
 /// CVE-2019-5736: the runtime's binary seen from inside.

@@ -20,6 +20,8 @@ cases! {
     RANGES [Controllers, Swap]: swap_ends_at_the_limit;
     ROOT [Controllers, Bfq]: weights_of_a_disk;
     ROOT [Controllers, Rdma]: rdma_handles_end_at_the_limit;
+    ROOT []: classes_need_resctrl;
+    USERS []: classes_need_root;
 }
 
 /// What the kernel says of the container's first process.
@@ -176,4 +178,20 @@ fn rdma_handles_end_at_the_limit(test: &Test) {
     let output = container.exec(&[], &["rdma-contexts", "/dev/uverbs", "3"]);
     assert_eq!(output.text(), "ok\nok\nEAGAIN");
     container.end();
+}
+
+/// Where it is mounted, there is no class of that name.
+fn classes_need_resctrl(test: &Test) {
+    let class = json!({ "closID": "capsid-absent", "enableMonitoring": true });
+    let bundle = Bundle::new(test).edit(|config| config["linux"]["intelRdt"] = class);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    bundle.refused(match mounts.contains(" - resctrl ") {
+        true => &["capsid-absent", "does not exist"],
+        false => &["no resctrl file system is mounted", "mount -t resctrl"],
+    });
+}
+
+fn classes_need_root(test: &Test) {
+    let bundle = Bundle::new(test).edit(|config| config["linux"]["intelRdt"] = json!({}));
+    bundle.refused(&["/linux/intelRdt", "only real root"]);
 }

@@ -56,7 +56,7 @@ const LISTS: [(&str, &str); 6] = [
 ];
 
 /// A bundle whose hooks all append to one file, also visible inside as /record.
-fn recording<'t>(test: &'t Test, args: &[&str]) -> (Bundle<'t>, PathBuf) {
+pub(crate) fn recording<'t>(test: &'t Test, args: &[&str]) -> (Bundle<'t>, PathBuf) {
     let file = record_file(test, "record");
     let path = file.to_string_lossy().into_owned();
     let mut bundle = Bundle::new(test).args(args).mount(json!({

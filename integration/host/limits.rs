@@ -14,13 +14,72 @@ use crate::roles::Test;
 cases! {
     ROOT []: unknown_files_are_named, paths_that_lead_out, update_in_every_state, update_all_or_nothing,
         update_refusals, update_by_engines, stats_once, stats_end_with_the_container, events_refusals,
-        absent_controllers_are_named, no_cgroup_when_told;
+        absent_controllers_are_named, no_cgroup_when_told, the_cgroup_is_the_programs_own,
+        the_cgroup_stays_the_callers;
     ROOT [Hugetlb]: huge_pages_hold, huge_pages_above_the_parent;
     ROOT [Pids]: pids_are_updated, pids_above_the_parent;
     ROOT [Memory]: memory_and_swap_are_updated, usage_is_respected, running_out_is_told;
     ROOT [Cpu]: quota_and_period_keep_each_other;
     ROOT [Io]: throttles_are_lines;
     USERS []: no_cgroup_no_update;
+}
+
+/// A container with a user namespace that sees its cgroup, with these options.
+fn seeing_its_cgroup<'t>(test: &'t Test, access: &str) -> Bundle<'t> {
+    let map = json!([{ "containerID": 0, "hostID": test.machine.range.0, "size": 1000 }]);
+    let options = json!(["nosuid", "noexec", "nodev", access]);
+    Bundle::new(test)
+        .namespace(json!({ "type": "user" }))
+        .edit(|config| {
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+            for mount in config["mounts"].as_array_mut().into_iter().flatten() {
+                if mount["destination"] == "/sys/fs/cgroup" {
+                    mount["options"] = options.clone();
+                }
+            }
+        })
+}
+
+/// Users of the cgroup's directory, of files that go with it, and of one that does not.
+#[track_caller]
+fn owners(bundle: &Bundle<'_>) -> Vec<u32> {
+    let cgroup = bundle.cgroup().unwrap_or_default();
+    let files = [
+        "",
+        "cgroup.procs",
+        "cgroup.subtree_control",
+        "cgroup.freeze",
+    ];
+    let owner = |file| {
+        let found = std::fs::metadata(cgroup.join(file));
+        std::os::unix::fs::MetadataExt::uid(&found.unwrap_or_else(|e| panic!("{file}: {e}")))
+    };
+    files.map(owner).into()
+}
+
+/// Whoever is root inside may make cgroups below it, and change no limit of its own.
+fn the_cgroup_is_the_programs_own(test: &Test) {
+    let bundle = seeing_its_cgroup(test, "rw").args(&["sleep"]);
+    let container = bundle.ready();
+    let own = test.machine.range.0;
+    assert_eq!(owners(&bundle), [own, own, own, 0]);
+    let make = container.exec(&[], &["mkdir", "/sys/fs/cgroup/below"]);
+    assert_eq!(make.text(), "ok");
+    assert!(bundle.cgroup().unwrap_or_default().join("below").is_dir());
+    let freeze = container.exec(&[], &["write", "/sys/fs/cgroup/cgroup.freeze", "1"]);
+    assert_eq!(freeze.text(), "EACCES");
+    // With what was made inside.
+    container.end();
+    bundle.assert_nothing_left();
+}
+
+/// Not where it is shown read-only.
+fn the_cgroup_stays_the_callers(test: &Test) {
+    let bundle = seeing_its_cgroup(test, "ro").args(&["sleep"]);
+    let container = bundle.ready();
+    assert_eq!(owners(&bundle), [0, 0, 0, 0]);
+    container.end();
 }
 
 /// A container that sleeps, with these limits.

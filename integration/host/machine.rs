@@ -238,7 +238,7 @@ impl Machine {
         if needs.contains(&Need::RealRoot) && !self.root {
             return skip("root", "the tests do not run as root");
         }
-        if needs.contains(&Need::Pasta)
+        if (needs.contains(&Need::Pasta) || needs.contains(&Need::Network))
             && let Some(reason) = &self.no_network
         {
             return skip("network", reason);

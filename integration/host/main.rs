@@ -38,20 +38,25 @@ mod machine;
 mod mounts;
 mod namespaces;
 mod needs;
+mod net_devices;
 mod network;
 mod parents;
 mod passing;
 mod policy_file;
 mod process;
 mod recordings;
+mod refusals;
 mod relaxed;
 mod roles;
 mod runtime;
 mod sandbox;
+mod sandbox_attacks;
 mod sandbox_files;
 mod sandbox_image;
+mod sandbox_inside;
 mod sandbox_life;
 mod sandbox_net;
+mod sandbox_programs;
 mod sandboxed;
 mod scopes;
 mod seccomp;
@@ -109,6 +114,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("hooks", hooks::cases()),
         ("namespaces", namespaces::cases()),
         ("devices", devices::cases()),
+        ("net_devices", net_devices::cases()),
         ("terminal", terminal::cases()),
         ("passing", passing::cases()),
         ("init", init::cases()),
@@ -135,7 +141,11 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("sandbox", sandbox_files::cases()),
         ("sandbox", sandbox_life::cases()),
         ("sandbox", sandbox_net::cases()),
+        ("sandbox", refusals::cases()),
         ("sandbox", sandbox_image::cases()),
+        ("sandbox", sandbox_programs::cases()),
+        ("attacks", sandbox_attacks::cases()),
+        ("attacks", sandbox_inside::cases()),
     ]
 }
 

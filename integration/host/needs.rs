@@ -38,6 +38,11 @@ pub(crate) fn missing(need: Need) -> Option<Skip> {
             "controllers",
             "cgroup2 lacks cpu, io, memory or pids here; integration/machine/run has them",
         ),
+        Need::Toolchain => (
+            toolchain().is_some(),
+            "programs",
+            "the tests are not run by a cargo of a toolchain",
+        ),
         Need::Disk => (
             disk().is_some(),
             "disk",
@@ -89,12 +94,15 @@ pub(crate) fn missing(need: Need) -> Option<Skip> {
         // Looked for above, and with the role.
         Need::Compiler
         | Need::Pasta
+        | Need::Network
         | Need::Curl
         | Need::Git
         | Need::Node
         | Need::Perl
         | Need::Python
         | Need::Sqlite
+        | Need::Tmux
+        | Need::Vim
         | Need::Runc
         | Need::Systemd
         | Need::RealRoot => return None,
@@ -162,4 +170,12 @@ pub(crate) fn rdma_device() -> Option<String> {
     let mut devices = fs::read_dir("/sys/class/infiniband").ok()?;
     let device = devices.next()?.ok()?;
     Some(device.file_name().to_string_lossy().into_owned())
+}
+
+/// The toolchain of the cargo that runs the tests, all in one directory.
+pub(crate) fn toolchain() -> Option<PathBuf> {
+    let cargo = PathBuf::from(std::env::var_os("CARGO")?);
+    let top = cargo.parent()?.parent()?;
+    let whole = top.join("bin/rustc").exists() && top.join("lib/rustlib").exists();
+    whole.then(|| top.to_path_buf())
 }

@@ -10,7 +10,7 @@ use crate::roles::Test;
 cases! {
     ALL []: argv_and_env, empty_env, home_is_added, working_directory, rlimits, rlimits_left_alone,
         core_dumps_are_off, oom_score_unset, oom_score_raised, scheduler_batch, scheduler_needs_policy,
-        io_priority, personality, no_descriptors_leak, first_process, umask_as_given, process_title,
+        io_priority, personality, memory_policy, no_descriptors_leak, first_process, umask_as_given, process_title,
         hostname_and_domainname;
     ROOT []: oom_score_lowered, oom_score_of_a_user_namespace, scheduler_fifo, deadline_scheduler_values;
 }
@@ -235,6 +235,43 @@ fn personality(test: &Test) {
     let wrong = Bundle::new(test)
         .edit(|config| config["linux"]["personality"] = json!({ "domain": "BSD" }));
     wrong.refused(&["personality"]);
+}
+
+/// The first line of numa_maps says where pages come from, in the kernel's words.
+fn memory_policy(test: &Test) {
+    let policy = |policy: serde_json::Value| {
+        Bundle::new(test).edit(|config| config["linux"]["memoryPolicy"] = policy)
+    };
+    let seen = |maps: &str| {
+        let line = maps.lines().next().unwrap_or_default();
+        line.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    for (wanted, words) in [
+        (json!({ "mode": "MPOL_DEFAULT" }), "default"),
+        (json!({ "mode": "MPOL_LOCAL" }), "local"),
+        (json!({ "mode": "MPOL_BIND", "nodes": "0" }), "bind:0"),
+        (
+            json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] }),
+            "interleave=static:0",
+        ),
+        (
+            json!({ "mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"] }),
+            "prefer=relative:0",
+        ),
+    ] {
+        let output = policy(wanted).run_probe(&["cat", "/proc/self/numa_maps"]);
+        assert_eq!(seen(&output.success().stdout), words);
+    }
+    // No machine that tests run on has this node.
+    let absent = policy(json!({ "mode": "MPOL_BIND", "nodes": "1023" }));
+    absent.refused(&["MPOL_BIND on nodes 1023", "set_mempolicy", "cpuset.mems"]);
+    let wrong = policy(json!({ "mode": "MPOL_BIND" }));
+    wrong.refused(&["/linux/memoryPolicy/nodes"]);
+    let bundle = policy(json!({ "mode": "MPOL_BIND", "nodes": "0" })).args(&["sleep"]);
+    let container = bundle.ready();
+    let output = container.exec(&[], &["cat", "/proc/self/numa_maps"]);
+    assert_eq!(seen(&output.success().stdout), "bind:0");
+    container.end();
 }
 
 /// CVE-2024-21626: one directory of the host among the descriptors is enough.

@@ -202,7 +202,7 @@ fn what_is_refused(test: &Test) {
         (&["--ro", "/usr:/a/../../proc"], "has no .."),
         (&["--rw", &above], "capsid keeps the state"),
         (&["--ro", "/usr:/x", "--ro", "/etc:/x"], "given twice"),
-        (&["--net", "some"], "give none or host"),
+        (&["--net", "some"], "give none, host or pasta"),
         (&["--memory", "lots"], "a number of bytes"),
         (&["--cpus", "0"], "at least 0.01"),
         (&["--pids", "-1"], "a number from 1"),

@@ -60,7 +60,7 @@ impl<'t> Sandbox<'t> {
     }
 
     /// A call of the command `before` (`sandbox`, `explain sandbox`) for a program.
-    fn words(&self, before: &[&str], program: &[&str]) -> Vec<String> {
+    pub(crate) fn words(&self, before: &[&str], program: &[&str]) -> Vec<String> {
         let mut words = vec!["--root".to_owned(), self.state.display().to_string()];
         words.extend(self.global.iter().cloned());
         words.extend(before.iter().map(ToString::to_string));

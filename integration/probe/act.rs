@@ -91,6 +91,11 @@ pub(crate) fn serve(port: &str, text: &str) -> Outcome {
     let (mut connection, _) = listener.accept().map_err(|e| format!("accept: {e}"))?;
     std::io::Write::write_all(&mut connection, text.as_bytes())
         .map_err(|error| format!("write: {error}"))?;
+    // The network ends with this process: not before the other side has it all.
+    connection
+        .shutdown(std::net::Shutdown::Write)
+        .and_then(|()| connection.read_to_end(&mut Vec::new()))
+        .map_err(|error| format!("waiting for the other side: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

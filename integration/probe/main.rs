@@ -20,6 +20,7 @@ mod raw;
 mod report;
 mod supervise;
 mod view;
+mod walk;
 
 const USAGE: &str = "usage: probe COMMAND [ARGS]
 in a container:
@@ -29,6 +30,7 @@ in a container:
   syscall NAME [ARG]... | calls \"NAME [ARG]...\"... | int80 NUMBER
   repeat COUNT \"NAME [ARG]...\" | threads COUNT \"NAME [ARG]...\" | spawn COUNT PROGRAM [ARG]...
   append FILE TEXT | abstract-listen NAME | abstract-connect NAME
+  try-all DIR... | swap PATH PATH
   fork N | herd N | bomb | eat BYTES | burn SECONDS | pour DISK BYTES | rdma-contexts DEVICE COUNT | listen | console | notify TEXT | try-open FILE | env NAME
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
@@ -87,6 +89,8 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("repeat", [count, call]) => calls::repeat(act::number(count)?, call),
         ("threads", [count, call]) => calls::threads(act::number(count)?, call),
         ("spawn", [count, program, args @ ..]) => calls::spawn(act::number(count)?, program, args),
+        ("try-all", dirs) => walk::everything(dirs),
+        ("swap", [one, other]) => walk::swap(one, other),
         ("fork", [count]) => act::fork(act::number(count)?),
         ("herd", [count]) => load::herd(act::number(count)?),
         ("bomb", []) => load::bomb(),

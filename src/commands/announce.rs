@@ -86,3 +86,17 @@ pub(super) fn listener(record: &Record, status: &str, pid: i32, listener: &Owned
     }
     console::send_to(socket, listener.as_fd(), &message.to_string())
 }
+
+/// runc's rule and words: a terminal that outlives the caller needs someone to take it.
+pub(super) fn check_terminal(terminal: bool, detach: bool, socket: Option<&Path>) -> Result<()> {
+    let usage = |text: &str| Err(Error::Usage(text.into()));
+    match (terminal && detach, socket) {
+        (true, None) => {
+            usage("cannot allocate tty if the runtime will detach without setting console socket")
+        }
+        (false, Some(_)) => {
+            usage("cannot use console socket if the runtime will not detach or allocate tty")
+        }
+        _ => Ok(()),
+    }
+}

@@ -60,18 +60,19 @@ pub(super) fn make_up(spec: &mut Spec, facts: &Facts, choice: &mut Choice) {
 ///
 /// Only where the container has a user namespace of its own: elsewhere the
 /// kernel counts all processes of the user on this machine. Root of the machine
-/// it never stops. The count is one per user id inside, not one for all.
+/// it never stops, but whom root's container runs as, if that is another. The
+/// count is one per user id inside, not one for all.
 fn limit_processes(spec: &mut Spec, facts: &Facts, choice: &mut Choice) {
     let Some(asked) = choice.processes else {
         return;
     };
     let own = Namespaces::of(spec).makes(Kind::User);
     let counted = kernel::running().is_some_and(|(version, _)| version >= FLOOR);
-    let real_root = facts.is_real_root();
+    let unstoppable = facts.is_real_root() && runs_as_host_root(spec);
     let Some(process) = spec
         .process_mut()
         .as_mut()
-        .filter(|_| own && counted && !real_root)
+        .filter(|_| own && counted && !unstoppable)
     else {
         return;
     };
@@ -82,6 +83,21 @@ fn limit_processes(spec: &mut Spec, facts: &Facts, choice: &mut Choice) {
         "in place of pids.max {asked}: RLIMIT_NPROC {limit}, which the kernel counts for each user id \
          in the container's own user namespace"
     ));
+}
+
+/// Whether the program's user is user 0 outside, for all that the mappings say.
+fn runs_as_host_root(spec: &Spec) -> bool {
+    let uid = spec
+        .process()
+        .as_ref()
+        .map_or(0, |process| process.user().uid());
+    let linux = spec.linux().as_ref();
+    let maps = linux.and_then(|linux| linux.uid_mappings().as_ref());
+    let mut outside = maps.into_iter().flatten().filter_map(|map| {
+        let within = uid.checked_sub(map.container_id())?;
+        (within < map.size()).then(|| map.host_id().saturating_add(within))
+    });
+    outside.next().is_none_or(|id| id == 0)
 }
 
 /// Lowers `RLIMIT_NPROC` to `limit`; a lower one of the bundle stays.
@@ -105,6 +121,24 @@ fn lower(process: &mut Process, limit: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_of_the_machine_is_told_from_whom_its_container_runs_as() {
+        let of = |uid: u32, maps: &str| {
+            let json = format!(
+                r#"{{"ociVersion":"1.2.0","process":{{"cwd":"/","user":{{"uid":{uid},"gid":0}}}},
+                     "linux":{{"uidMappings":[{maps}]}}}}"#
+            );
+            runs_as_host_root(&serde_json::from_str(&json).unwrap())
+        };
+        let range = r#"{"containerID":0,"hostID":1879048192,"size":65536}"#;
+        assert!(!of(0, range));
+        assert!(!of(1000, range));
+        let host = r#"{"containerID":1000,"hostID":0,"size":1}"#;
+        assert!(of(1000, host));
+        assert!(of(7, range.replace("65536", "1").as_str()));
+        assert!(of(0, ""));
+    }
 
     #[test]
     fn the_lower_limit_of_processes_stays() {

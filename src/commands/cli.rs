@@ -15,6 +15,7 @@ use super::{
     resume, root, run, sandbox, seccomp, spec, start, state, update,
 };
 use crate::error::{Error, Result};
+use crate::execute::protect::{self, Ids};
 use crate::log;
 use crate::policy::Wish;
 
@@ -158,20 +159,22 @@ pub fn run(args: &[OsString]) -> u8 {
 }
 
 /// Commands whose processes enter a container, where the runtime's own program
-/// file must be out of reach.
-const ENTERING: &[&str] = &["create", "run", "exec", "sandbox"];
+/// file must be out of reach; and whose ids they may have there.
+const ENTERING: [(&str, Ids); 4] = [
+    ("create", Ids::Any),
+    ("run", Ids::Any),
+    ("exec", Ids::Any),
+    ("sandbox", Ids::NotRoot),
+];
 
 /// Looks for such a word anywhere, before anything is parsed: once too often
 /// does no harm, and the command line is read only once.
 fn protect(args: &[OsString]) -> Result<()> {
-    if args
-        .iter()
-        .skip(1)
-        .any(|arg| ENTERING.iter().any(|name| arg == name))
-    {
-        crate::execute::protect::ensure(args)
-    } else {
-        Ok(())
+    let words = args.iter().skip(1);
+    let found = words.filter_map(|arg| ENTERING.iter().find(|(name, _)| arg == name));
+    match found.map(|(_, ids)| *ids).max() {
+        Some(ids) => protect::ensure(args, ids),
+        None => Ok(()),
     }
 }
 

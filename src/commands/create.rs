@@ -44,6 +44,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         die_with_parent: false,
         secrets: Vec::new(),
         purpose: None,
+        tracer: None,
         sandbox: false,
         passage: None,
     };

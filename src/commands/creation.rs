@@ -1,7 +1,6 @@
 //! How a container comes to be: shared by `create` and `run`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::SystemTime;
 
 use oci_spec::runtime::Hook;
@@ -14,11 +13,14 @@ use super::{announce, descriptors, life, system_calls};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup, LeftOut};
+use crate::execute::net_devices::{self, Borrowed};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
 use crate::execute::pasta::{Passage, Pasta};
+use crate::execute::rdt::{self, Resctrl};
 use crate::execute::secrets::Secret;
-use crate::execute::supervisor::{Purpose, Supervisor};
+use crate::execute::supervisor::{Purpose, Supervisor, Watchers};
 use crate::execute::systemd::Manager;
+use crate::execute::tracer::Tracer;
 use crate::execute::{hooks, start_socket};
 use crate::host::cgroup::CgroupFacts;
 use crate::log;
@@ -43,6 +45,8 @@ pub(super) struct Mode {
     pub(super) secrets: Vec<Secret>,
     /// What the caller does with the system calls that it asks to be asked about.
     pub(super) purpose: Option<Purpose>,
+    /// Who looks on at the calls that name a file or a peer.
+    pub(super) tracer: Option<Tracer>,
     /// What pasta passes between it and the host's network.
     pub(super) passage: Option<Passage>,
     /// Of a sandbox: nothing of a service manager is passed on, and limits that
@@ -57,6 +61,7 @@ pub(super) struct Created {
     pub(super) console: Option<OwnedFd>,
     pub(super) notify: Option<Notify>,
     pub(super) supervisor: Option<Supervisor>,
+    pub(super) tracer: Option<Tracer>,
     /// Its network, as long as this lives.
     pub(super) pasta: Option<Pasta>,
 }
@@ -72,7 +77,7 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
     global.hardening.relaxed.extend(keyring);
     let prepared = prepare(&global, Entry::read(&args.bundle)?, &args.id)?;
     let terminal = prepared.terminal();
-    check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
+    announce::check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
     create_in(
         || Root::open_or_create(&global.root)?.reserve(&args.id),
         prepared,
@@ -104,6 +109,7 @@ pub(super) fn create_in(
         secrets: mode.secrets.len(),
         die_with_parent: mode.die_with_parent,
         notify,
+        traced: mode.tracer.is_some(),
         asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
     };
@@ -111,6 +117,10 @@ pub(super) fn create_in(
     warnings.iter().for_each(log::warning);
     for name in plan.skipped_system_calls() {
         log::debug(format!("seccomp: {name} is no system call of this machine"));
+    }
+    net_devices::check(&plan.net_devices)?;
+    if let Some(rdt) = &plan.rdt {
+        Resctrl::mounted()?.check(rdt)?;
     }
     let record = record(&prepared, &plan, args);
     Creation {
@@ -122,6 +132,7 @@ pub(super) fn create_in(
         console: None,
         notify: None,
         supervisor,
+        tracer: mode.tracer,
         passage: mode.passage,
         pasta: None,
         quiet: prepared.choice.quiet,
@@ -131,22 +142,10 @@ pub(super) fn create_in(
             Advice::Bundle
         },
         secrets: mode.secrets,
+        plan: &plan,
+        borrowed: None,
     }
     .carry_out(&plan, mode.park)
-}
-
-/// runc's rule and words: a terminal that outlives the caller needs someone to take it.
-pub(super) fn check_terminal(terminal: bool, detach: bool, socket: Option<&Path>) -> Result<()> {
-    let usage = |text: &str| Err(Error::Usage(text.into()));
-    match (terminal && detach, socket) {
-        (true, None) => {
-            usage("cannot allocate tty if the runtime will detach without setting console socket")
-        }
-        (false, Some(_)) => {
-            usage("cannot use console socket if the runtime will not detach or allocate tty")
-        }
-        _ => Ok(()),
-    }
 }
 
 fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
@@ -187,6 +186,8 @@ fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
         hardening: prepared.hardened.hardening.clone(),
         outcomes: prepared.hardened.outcomes.clone(),
         personality: linux.and_then(|linux| linux.personality().clone()),
+        memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
+        rdt: None,
         late_steps: LateSteps {
             first: first + 1,
             of: steps.len(),
@@ -210,6 +211,7 @@ struct Creation<'a> {
     console: Option<OwnedFd>,
     notify: Option<Notify>,
     supervisor: Option<Supervisor>,
+    tracer: Option<Tracer>,
     passage: Option<Passage>,
     pasta: Option<Pasta>,
     /// Nobody asked for the limits that may be left out.
@@ -217,6 +219,9 @@ struct Creation<'a> {
     /// In whose words denied calls are reported.
     advice: Advice,
     secrets: Vec<Secret>,
+    plan: &'a Plan,
+    /// Interfaces of the host that are inside, until the container is there.
+    borrowed: Option<Borrowed>,
 }
 
 impl Creation<'_> {
@@ -249,10 +254,14 @@ impl Creation<'_> {
                     console: self.console,
                     notify: self.notify,
                     supervisor: self.supervisor,
+                    tracer: self.tracer,
                     pasta: self.pasta,
                 })
             }
             Err(error) => {
+                if let Some(borrowed) = &mut self.borrowed {
+                    borrowed.give_back();
+                }
                 let started = self.scope.as_ref().is_some_and(|one| one.1.has_started());
                 if started && let Err(error) = life::scope::end(&self.record) {
                     log::warning(error);
@@ -354,6 +363,11 @@ fn clean_up(record: &Record, cgroup: Option<&Cgroup>) {
     {
         log::warning(error);
     }
+    if let Some(rdt) = &record.rdt
+        && let Err(error) = rdt::leave(rdt)
+    {
+        log::warning(error);
+    }
     run_poststop(record);
 }
 
@@ -412,6 +426,13 @@ impl Attendant for Creation<'_> {
         self.record.pid = pid;
         self.record.start_time = stat.start_time;
         self.slot.container().save(&self.record)?;
+        if let Some(rdt) = &self.plan.rdt {
+            let (record, container) = (&mut self.record, self.slot.container());
+            Resctrl::mounted()?.enter(rdt, pid, &mut |made| {
+                record.rdt = Some(made.clone());
+                container.save(record)
+            })?;
+        }
         let Some((plan, manager)) = &mut self.scope else {
             return Ok(());
         };
@@ -458,7 +479,15 @@ impl Attendant for Creation<'_> {
         Ok(())
     }
 
-    fn supervisor(&mut self) -> Option<&mut Supervisor> {
-        self.supervisor.as_mut()
+    fn net_devices(&mut self, namespace: OwnedFd) -> Result<()> {
+        self.borrowed = Some(Borrowed::take(&self.plan.net_devices, namespace)?);
+        Ok(())
+    }
+
+    fn watchers(&mut self) -> Watchers<'_> {
+        Watchers {
+            supervisor: self.supervisor.as_mut(),
+            tracer: self.tracer.as_mut(),
+        }
     }
 }

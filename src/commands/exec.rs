@@ -7,15 +7,15 @@ use syscalls::Sysno;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::announce::{self, Announce};
+use super::announce::{self, Announce, check_terminal};
 use super::cli::Global;
-use super::creation::check_terminal;
 use super::{descriptors, hardening, life, options};
 use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
-use crate::execute::foreground::{self, Ended, Signals};
+use crate::execute::foreground::{self, Attended, Ended, Signals};
 use crate::execute::parent::{self, Attendant, Launched, Supplies};
+use crate::execute::rdt::Resctrl;
 use crate::host::Facts;
 use crate::plan::Plan;
 use crate::plan::build::{self, Target};
@@ -105,8 +105,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     }
     let hardening = hardening::for_exec(&global.hardening, &record.hardening)?;
     let process = process::of(&args, &record, &hardening)?;
-    let terminal = process.terminal().unwrap_or(false);
-    check_terminal(terminal, args.detach, args.console_socket.as_deref())?;
+    args.check_terminal(&process)?;
     let (preserved_fds, _) = descriptors::preserved(args.preserve_fds, false)?;
     let facts = Facts::read();
     let entry = Entry::of(&record, &args.cgroup)?;
@@ -119,6 +118,8 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         filter: record.filter.clone(),
         fence: fence(&record, &hardening),
         personality: record.personality.clone(),
+        memory_policy: record.memory_policy.clone(),
+        awaits_class: record.rdt.is_some(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),
     };
     let planned = build::for_exec(&process, &facts, &target);
@@ -140,14 +141,17 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     };
     let launched = exec.launch(&plan)?;
     exec.announce().process(&launched)?;
-    match signals {
-        None => Ok(0),
-        Some(signals) => {
-            let pidfd = launched.pidfd.as_fd();
-            let ended = foreground::attend(&signals, launched.pid, pidfd, exec.console, Vec::new());
-            ended.map(Ended::status)
-        }
-    }
+    let Some(signals) = signals else {
+        return Ok(0);
+    };
+    let attended = Attended {
+        pid: launched.pid,
+        pidfd: launched.pidfd.as_fd(),
+        console: exec.console,
+        tracer: None,
+    };
+    let ended = foreground::attend(&signals, attended, Vec::new());
+    ended.map(Ended::status)
 }
 
 /// The process that waits for `start` is the runtime's own code and lets only
@@ -228,6 +232,9 @@ impl Exec<'_> {
 
 impl Attendant for Exec<'_> {
     fn process(&mut self, pid: i32, _pidfd: BorrowedFd<'_>) -> Result<()> {
+        if let Some(rdt) = &self.record.rdt {
+            Resctrl::mounted()?.join(rdt, pid)?;
+        }
         match &mut self.entry {
             Entry::Systemd(scope) => scope.take_in(pid),
             Entry::Nowhere | Entry::Clone(_) => Ok(()),
@@ -301,6 +308,11 @@ pub(crate) struct UserArg {
 }
 
 impl ExecArgs {
+    fn check_terminal(&self, process: &oci_spec::runtime::Process) -> Result<()> {
+        let terminal = process.terminal().unwrap_or(false);
+        check_terminal(terminal, self.detach, self.console_socket.as_deref())
+    }
+
     /// Fails when a value makes no sense or there is nothing to run.
     pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Self> {
         let mut command = options::all(matches, "command");

@@ -11,8 +11,9 @@ use clap::{ArgMatches, Command};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     ApparmorBuilder, Arch, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder,
-    LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction,
-    MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder, SelinuxBuilder,
+    LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MemoryPolicy,
+    MemoryPolicyBuilder, MountExtensionsBuilder, NetDevicesBuilder, Seccomp, SeccompBuilder,
+    SelinuxBuilder,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -75,6 +76,22 @@ const SECCOMP_FLAGS: &[&str] = &[
     "SECCOMP_FILTER_FLAG_LOG",
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+const MEMORY_POLICY_MODES: &[&str] = &[
+    "MPOL_DEFAULT",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_WEIGHTED_INTERLEAVE",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_LOCAL",
+];
+
+const MEMORY_POLICY_FLAGS: &[&str] = &[
+    "MPOL_F_NUMA_BALANCING",
+    "MPOL_F_RELATIVE_NODES",
+    "MPOL_F_STATIC_NODES",
 ];
 
 /// Annotations of a bundle that change what capsid does; an engine should not
@@ -147,13 +164,27 @@ fn linux() -> Result<LinuxFeature, OciSpecError> {
         .seccomp(seccomp()?)
         .apparmor(ApparmorBuilder::default().enabled(true).build()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
-        .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
+        .intel_rdt(
+            IntelRdtBuilder::default()
+                .enabled(true)
+                .schemata(true)
+                .monitoring(true)
+                .build()?,
+        )
         .mount_extensions(
             MountExtensionsBuilder::default()
                 .idmap(IDMapBuilder::default().enabled(true).build()?)
                 .build()?,
         )
-        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
+        .memory_policy(memory_policy()?)
+        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
+        .build()
+}
+
+fn memory_policy() -> Result<MemoryPolicy, OciSpecError> {
+    MemoryPolicyBuilder::default()
+        .modes(strings(MEMORY_POLICY_MODES))
+        .flags(strings(MEMORY_POLICY_FLAGS))
         .build()
 }
 

@@ -73,6 +73,10 @@ pub(crate) fn sort(
             ArgAction::Help => sorted.asked = sorted.asked.or(Some(Asked::Help)),
             ArgAction::Version => sorted.asked = sorted.asked.or(Some(Asked::Version)),
             ArgAction::SetTrue => set_switch(&mut sorted.options, long, value)?,
+            // A value only after `=`: the next argument is not its own.
+            _ if option.is_require_equals_set() && value.is_none() => {
+                sorted.options.push(format!("--{long}").into());
+            }
             _ => {
                 let value = value
                     .map(OsStr::as_bytes)

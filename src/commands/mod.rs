@@ -30,6 +30,7 @@ mod pid_file;
 mod place;
 mod prepared;
 mod ps;
+mod reports;
 mod resume;
 mod run;
 mod sandbox;

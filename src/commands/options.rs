@@ -10,7 +10,7 @@ use std::str::FromStr;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, ValueHint};
 
-use super::root;
+use super::{reports, root};
 use crate::error::{Error, Result};
 
 /// A switch.
@@ -121,10 +121,7 @@ pub(super) fn preserve_fds() -> Arg {
 /// What to watch the program's system calls for.
 pub(super) fn watching() -> [Arg; 2] {
     [
-        switch(
-            "report-denials",
-            "Say at the end which system calls were denied,\nand what would allow them",
-        ),
+        reports::option(),
         path(
             "record-profile",
             "FILE",

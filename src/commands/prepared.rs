@@ -16,7 +16,7 @@ use crate::host::mountinfo;
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
-use crate::plan::cgroup::{CgroupPlan, Request};
+use crate::plan::cgroup::{self, CgroupPlan, Request};
 use crate::plan::reach::Network;
 use crate::policy::{self, Enforcement, HardenedSpec, Level, Rule};
 use crate::seccomp::{Asks, Builtin, Profile};
@@ -88,7 +88,8 @@ impl Prepared {
             notify: None,
             network: self.network.clone(),
             asks: Asks::Nobody,
-            plain_sources: self.sandbox,
+            traced: false,
+            plain_paths: self.sandbox,
             cgroup: self.cgroup.clone(),
         }
     }
@@ -165,6 +166,9 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         manager,
         mut choice,
     } = wish.find(&facts)?;
+    if let Some(plan) = cgroup.as_mut().filter(|_| facts.privileged) {
+        plan.owner = cgroup::owner(&hardened.spec);
+    }
     add_limits(&mut hardened, cgroup.as_mut(), &choice.reason);
     hardened
         .outcomes

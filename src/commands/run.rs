@@ -8,12 +8,14 @@ use clap::{ArgMatches, Command};
 use super::cli::Global;
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
+use super::reports::{self, Extent};
 use super::{life, options, secrets, system_calls};
 use crate::error::{Error, Result};
-use crate::execute::foreground::{self, Ended, Signals, Watch};
+use crate::execute::foreground::{self, Attended, Ended, Signals, Watch};
 use crate::execute::lifeline;
 use crate::execute::secrets::Secret;
 use crate::execute::supervisor::Purpose;
+use crate::sandbox::within::Inside;
 use crate::seccomp::{Denials, Recording};
 use crate::sys;
 
@@ -76,6 +78,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         system_calls::make_writable(file)?;
     }
     let signals = Signals::hold()?;
+    reports::warn(args.report_denials);
     let mut created = start_at_once(global, &args, secrets)?;
     let ended = follow(&signals, &mut created, Vec::new());
     if !args.keep {
@@ -84,6 +87,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     }
     let ended = ended?;
     system_calls::tell(&created, ended, args.record_profile.as_deref())?;
+    reports::tell(created.tracer.as_ref());
     Ok(ended.status())
 }
 
@@ -112,7 +116,13 @@ pub(super) fn follow(
             act: Box::new(|| supervisor.serve()),
         });
     }
-    let ended = foreground::attend(signals, pid, pidfd, created.console.take(), watches)?;
+    let attended = Attended {
+        pid,
+        pidfd,
+        console: created.console.take(),
+        tracer: created.tracer.as_mut(),
+    };
+    let ended = foreground::attend(signals, attended, watches)?;
     let supervisor = created.supervisor.as_ref();
     let killed = supervisor.is_some_and(|supervisor| supervisor.has_killed(pid));
     // The rules say that the call ends its process, with this signal.
@@ -133,6 +143,7 @@ fn start_at_once(global: &Global, args: &RunArgs, secrets: Vec<Secret>) -> Resul
         die_with_parent: args.die_with_parent,
         secrets,
         purpose: args.purpose(),
+        tracer: reports::tracer(args.report_denials, Inside::of_bundle)?,
         sandbox: false,
         passage: None,
     };
@@ -158,8 +169,8 @@ pub(crate) struct RunArgs {
     pub(crate) no_subreaper: bool,
     /// Be killed with the caller.
     pub(crate) die_with_parent: bool,
-    /// Say at the end which system calls were denied.
-    pub(crate) report_denials: bool,
+    /// What to say at the end of what was refused.
+    pub(crate) report_denials: Option<Extent>,
     /// Where to write a profile that covers the program's system calls.
     pub(crate) record_profile: Option<PathBuf>,
 }
@@ -174,10 +185,10 @@ impl RunArgs {
             keep: options::is_on(matches, "keep"),
             no_subreaper: options::is_on(matches, "no-subreaper"),
             die_with_parent: options::is_on(matches, "die-with-parent"),
-            report_denials: options::is_on(matches, "report-denials"),
+            report_denials: reports::extent(matches)?,
             record_profile: options::host_path(matches, "record-profile")?,
         };
-        let watched = args.report_denials || args.record_profile.is_some();
+        let watched = args.report_denials.is_some() || args.record_profile.is_some();
         if args.detach && watched {
             return Err(Error::Usage(
                 "--report-denials and --record-profile need the foreground: leave --detach out"
@@ -189,7 +200,7 @@ impl RunArgs {
                 "--die-with-parent needs the foreground: leave --detach out".into(),
             ));
         }
-        if args.report_denials && args.record_profile.is_some() {
+        if args.report_denials.is_some() && args.record_profile.is_some() {
             return Err(Error::Usage(
                 "--record-profile lets calls through that --report-denials denies: give one of them"
                     .into(),
@@ -203,7 +214,7 @@ impl RunArgs {
             Some(Purpose::Record(Recording::default()))
         } else {
             self.report_denials
-                .then(|| Purpose::Report(Denials::default()))
+                .map(|_| Purpose::Report(Denials::default()))
         }
     }
 }

@@ -8,17 +8,19 @@ use super::cli::{Global, print};
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
 use super::prepared::{Entry, Sandboxed, prepare};
-use super::{descriptors, explain, life, root, run, secrets, system_calls};
+use super::{announce, descriptors, explain, life, reports, root, run, secrets, system_calls};
 use crate::error::{Error, Result};
 use crate::execute::foreground::{Ended, Signals};
 use crate::execute::lifeline;
 use crate::execute::secrets::Secret;
 use crate::execute::skeleton;
 use crate::execute::supervisor::Purpose;
+use crate::execute::tracer::Tracer;
 use crate::host::Facts;
 use crate::host::userland::Userland;
 use crate::log;
 use crate::policy::Wish;
+use crate::sandbox::within::Inside;
 use crate::sandbox::{self, ROOTFS, Sandbox};
 use crate::seccomp::Advice;
 use crate::spec::bundle::Bundle;
@@ -201,11 +203,13 @@ fn start(global: &Global, made: &Made, secrets: Vec<Secret>) -> Result<u8> {
 }
 
 fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Status) -> Result<u8> {
+    streams::refuse_directories()?;
     lifeline::end_with_parent()?;
     sys::process::become_subreaper().map_err(|failure| {
         Error::system("become", "the reaper of the sandbox's orphans", failure)
     })?;
     let signals = Signals::hold()?;
+    reports::warn(made.asked.extent().filter(|_| !made.asked.quiet));
     let id = new_id();
     let mut streams = match made.asked.request.terminal {
         true => Streams::kept(),
@@ -260,10 +264,18 @@ fn refused(created: &Created, made: &Made, ended: Ended) -> Result<Vec<String>> 
     let filter = &created.record.filter;
     match created.supervisor.as_ref().map(|one| &one.purpose) {
         Some(Purpose::Report(denials)) => {
-            let lines = denials.lines(filter, Advice::Sandbox);
-            for line in lines.iter().filter(|_| !made.asked.quiet) {
-                log::tell(format!("denied: {line}"));
+            let mut lines = denials.lines(filter, Advice::Sandbox);
+            let mut files = created
+                .tracer
+                .as_ref()
+                .map(Tracer::lines)
+                .unwrap_or_default();
+            for (word, lines) in [("denied", &lines), ("refused", &files)] {
+                for line in lines.iter().filter(|_| !made.asked.quiet) {
+                    log::tell(format!("{word}: {line}"));
+                }
             }
+            lines.append(&mut files);
             Ok(lines)
         }
         _ => {
@@ -316,7 +328,7 @@ fn create(
     skeleton::make(slot.container().dir(), ROOTFS, &made.sandbox.skeleton)?;
     let place = slot.container().path().to_owned();
     let prepared = prepare(global, entry(global, made, place.clone()), id)?;
-    creation::check_terminal(prepared.terminal(), detach, None)?;
+    announce::check_terminal(prepared.terminal(), detach, None)?;
     let args = CreateArgs {
         id: id.to_owned(),
         bundle: place,
@@ -333,6 +345,10 @@ fn create(
         die_with_parent: !detach,
         secrets,
         purpose: made.asked.purpose(),
+        tracer: reports::tracer(made.asked.extent(), || {
+            let home = std::env::var_os("HOME").map(PathBuf::from);
+            Inside::of_sandbox(&made.sandbox.spec, &made.asked.request, home)
+        })?,
         sandbox: true,
         passage: net::passage(&made.asked.request.net),
     };

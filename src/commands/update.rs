@@ -150,8 +150,8 @@ fn resources(matches: &ArgMatches) -> Result<LinuxResources> {
         if options::given(matches, name).is_some() {
             return Err(Error::Missing {
                 doing: format!("apply --{name}"),
-                missing: "this version does not support linux.intelRdt".into(),
-                repair: "leave it out".into(),
+                missing: "update does not change linux.intelRdt".into(),
+                repair: "write to the schemata of its resctrl class".into(),
             });
         }
     }

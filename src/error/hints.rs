@@ -122,6 +122,32 @@ const HINTS: &[Hint] = &[
         "the group id is not mapped in the container's user namespace",
     ),
     hint(
+        Sysno::sendto,
+        libc::EINVAL,
+        "move",
+        "the kernel lets no interface of this kind leave its network namespace (lo, bridges, tunnels)",
+    ),
+    hint(
+        Sysno::sendto,
+        libc::EPERM,
+        "move",
+        "it takes CAP_NET_ADMIN where the interface is and where it goes",
+    ),
+    hint(
+        Sysno::set_mempolicy,
+        libc::EINVAL,
+        "",
+        "none of these memory nodes is on this machine and in the container's cpuset.mems, or the kernel is \
+         older than the mode or flag (MPOL_F_NUMA_BALANCING 5.12, MPOL_PREFERRED_MANY 5.15, \
+         MPOL_WEIGHTED_INTERLEAVE 6.9)",
+    ),
+    hint(
+        Sysno::set_mempolicy,
+        libc::ENOSYS,
+        "",
+        "the kernel was built without CONFIG_NUMA; leave linux.memoryPolicy out",
+    ),
+    hint(
         Sysno::capset,
         libc::EPERM,
         "",
@@ -191,6 +217,10 @@ const HINTS: &[Hint] = &[
     check(
         Check::NotRealDirectory,
         "proc and sysfs need a directory of the root file system, not a symbolic link",
+    ),
+    check(
+        Check::LinkToMountPoint,
+        "give the path that the link leads to: links of an image or of an earlier mount may not choose what is covered",
     ),
     check(
         Check::NotDevpts,

@@ -26,6 +26,7 @@ use crate::sys;
 mod handing_down;
 mod limits;
 mod make;
+mod owner;
 mod update;
 mod watch;
 

@@ -13,7 +13,7 @@ use crate::sys::{Result, guard, net, signal, socket};
 
 use super::handles::Handles;
 use super::protocol::{self, ToParent};
-use super::{fence, hand_over, hooks_inside, init, program, root};
+use super::{fence, hand_over, hooks_inside, init, net_devices, program, root};
 
 /// Exit status of a child that failed and said why.
 const FAILED: i32 = 1;
@@ -149,7 +149,9 @@ impl Walk<'_> {
             EnterStep::NewUserNamespace => {
                 process::unshare(u64::from(libc::CLONE_NEWUSER.cast_unsigned()))
             }
-            EnterStep::AwaitCgroup => self.ask(&ToParent::AwaitCgroup),
+            // The parent sees to both when it hears of the process.
+            EnterStep::AwaitCgroup | EnterStep::AwaitClass => self.ask(&ToParent::AwaitCgroup),
+            EnterStep::AwaitTracer => self.ask(&ToParent::AwaitTracer),
             EnterStep::IdMaps => self.ask(&ToParent::IdMaps),
             EnterStep::TimeOffsets(offsets) => {
                 process::unshare(process::CLONE_NEWTIME)?;
@@ -158,6 +160,10 @@ impl Walk<'_> {
             EnterStep::Hide => process::hide(),
             EnterStep::NewCgroupNamespace => {
                 process::unshare(u64::from(libc::CLONE_NEWCGROUP.cast_unsigned()))
+            }
+            EnterStep::NetDevices => {
+                let namespace = net_devices::own_namespace(self.handles.procfs.as_fd())?;
+                self.ask(&ToParent::NetDevices(namespace))
             }
         }
     }
@@ -226,6 +232,7 @@ impl Walk<'_> {
             ProcessStep::DieWithParent => signal::at_end_of_parent(libc::SIGKILL),
             ProcessStep::FindProgram => program::find(&self.plan.program, self.handles.own_program),
             ProcessStep::Affinity(affinity) => restrict::set_affinity(&affinity.mask),
+            ProcessStep::MemoryPolicy(own) => restrict::set_memory_policy(own.mode, &own.nodes),
         }
     }
 

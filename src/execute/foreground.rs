@@ -10,12 +10,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, SetArg, Termios};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use syscalls::Sysno;
 
 use crate::error::{Error, Result};
-use crate::sys::process;
+use crate::sys::{process, signal};
+
+use super::tracer::Tracer;
 
 /// Gives the container's terminal the size of the caller's, if that has one.
 pub fn take_callers_size(master: BorrowedFd<'_>) {
@@ -73,6 +73,16 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// What a wait status says; `None` if the process has only stopped.
+    fn of_status(status: i32) -> Option<Self> {
+        let low = |value: i32| u8::try_from(value).unwrap_or(u8::MAX);
+        match status & 0x7f {
+            0x7f => None,
+            0 => Some(Ended::Exit(low(status >> 8 & 0xff))),
+            number => Some(Ended::Signal(low(number))),
+        }
+    }
+
     /// The same where an init stood in between: process 1 of a pid namespace
     /// cannot end by a signal and says it as a shell does.
     #[must_use]
@@ -92,27 +102,53 @@ impl Ended {
     }
 }
 
+/// The process to wait for.
+pub struct Attended<'a> {
+    /// Its number.
+    pub pid: i32,
+    /// The same, beyond reuse of the number.
+    pub pidfd: BorrowedFd<'a>,
+    /// The master side of its terminal.
+    pub console: Option<OwnedFd>,
+    /// Who traces it.
+    pub tracer: Option<&'a mut Tracer>,
+}
+
 /// Waits for the end of the process.
 pub fn attend(
     signals: &Signals,
-    pid: i32,
-    pidfd: BorrowedFd<'_>,
-    console: Option<OwnedFd>,
+    process: Attended<'_>,
     mut watches: Vec<Watch<'_>>,
 ) -> Result<Ended> {
+    let Attended {
+        pid,
+        pidfd,
+        console,
+        tracer,
+    } = process;
     let mut relay = console.map(Relay::new);
+    // A tracer has taken SIGCHLD itself until now.
+    let mut children = Children {
+        pid,
+        pending: tracer.is_some(),
+        tracer,
+    };
     let ended = loop {
-        wait_for_something(signals, relay.as_ref(), &watches)?;
+        let timeout = match children.pending {
+            true => PollTimeout::ZERO,
+            false => PollTimeout::NONE,
+        };
+        let due = wait_for_something(signals, relay.as_ref(), &watches, timeout)?;
         for place in (0..watches.len()).rev() {
-            let watch = &mut watches[place];
-            if ready(watch.fd) && (watch.act)()? {
+            if due[place] && (watches[place].act)()? {
                 watches.remove(place);
             }
         }
         if let Some(relay) = &mut relay {
             relay.pump();
         }
-        if let Some(ended) = take_signals(signals, pid, pidfd, relay.as_ref())? {
+        take_signals(signals, &mut children, pidfd, relay.as_ref());
+        if let Some(ended) = children.reap()? {
             break ended;
         }
     };
@@ -122,11 +158,13 @@ pub fn attend(
     Ok(ended)
 }
 
+/// Waits; which of the watches have something to do.
 fn wait_for_something(
     signals: &Signals,
     relay: Option<&Relay>,
     watches: &[Watch<'_>],
-) -> Result<()> {
+    timeout: PollTimeout,
+) -> Result<Vec<bool>> {
     let mut fds = vec![PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
     fds.extend(
         watches
@@ -141,24 +179,26 @@ fn wait_for_something(
             fds.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
         }
     }
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(Error::nix("wait for", "signals", Sysno::ppoll, errno)),
+    match poll(&mut fds, timeout) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(vec![false; watches.len()]),
+        Err(errno) => return Err(Error::nix("wait for", "signals", Sysno::ppoll, errno)),
     }
+    let due = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+    Ok(fds[1..=watches.len()].iter().map(due).collect())
 }
 
-/// Passes on what came; how the program ended, once it has.
+/// Passes on what came.
 fn take_signals(
     signals: &Signals,
-    pid: i32,
+    children: &mut Children<'_>,
     pidfd: BorrowedFd<'_>,
     relay: Option<&Relay>,
-) -> Result<Option<Ended>> {
-    let mut ended = None;
+) {
     while let Ok(Some(info)) = signals.fd.read_signal() {
         let number = i32::try_from(info.ssi_signo).unwrap_or(0);
         match Signal::try_from(number) {
-            Ok(Signal::SIGCHLD) => ended = reap(pid)?.or(ended),
+            Ok(Signal::SIGCHLD) => children.pending = true,
             Ok(Signal::SIGWINCH) => {
                 if let Some(relay) = relay {
                     relay.resize();
@@ -168,27 +208,46 @@ fn take_signals(
             _ => drop(process::pidfd_send_signal(pidfd, number)),
         }
     }
-    Ok(ended)
 }
 
-/// Takes the status of every child that has ended: as subreaper the runtime
-/// inherits the container's orphans.
-fn reap(pid: i32) -> Result<Option<Ended>> {
-    let mut ended = None;
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(child, code)) if child == Pid::from_raw(pid) => {
-                let status = u8::try_from(code & 0xff).unwrap_or(u8::MAX);
-                ended = Some(Ended::Exit(status));
-            }
-            Ok(WaitStatus::Signaled(child, signal, _)) if child == Pid::from_raw(pid) => {
-                let number = u8::try_from(signal as i32).unwrap_or(0);
-                ended = Some(Ended::Signal(number));
-            }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(ended),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::nix("wait for process", pid, Sysno::wait4, errno)),
+/// Who is to be waited for: as subreaper the runtime inherits the container's
+/// orphans, and as tracer it hears of all that stop.
+struct Children<'a> {
+    /// The program, or its init.
+    pid: i32,
+    tracer: Option<&'a mut Tracer>,
+    /// There may be a status to take.
+    pending: bool,
+}
+
+impl Children<'_> {
+    /// Takes the status of every child that has ended, and lets traced threads go
+    /// on; how the program ended, once it has.
+    fn reap(&mut self) -> Result<Option<Ended>> {
+        /// Threads that stop without end must not keep signals and output waiting.
+        const AT_ONCE: usize = 64;
+        let mut ended = None;
+        if !self.pending {
+            return Ok(ended);
         }
+        for _ in 0..AT_ONCE {
+            let failed = |failure| Error::system("wait for process", self.pid, failure);
+            let next = match signal::wait_any(libc::WNOHANG) {
+                Err(failure) if failure.is(libc::EINTR) => continue,
+                other => other.map_err(failed)?,
+            };
+            let Some((pid, status)) = next else {
+                self.pending = false;
+                break;
+            };
+            if let Some(tracer) = &mut self.tracer {
+                tracer.changed(pid, status);
+            }
+            if pid == self.pid {
+                ended = Ended::of_status(status).or(ended);
+            }
+        }
+        Ok(ended)
     }
 }
 

@@ -85,18 +85,27 @@ impl Delivery {
         self.messenger = Some(messenger);
     }
 
-    /// The listener is where it is to be: lets the process go on, when nothing
-    /// is left of the messenger that the program could meet.
+    /// The listener is where it is to be: waits until the messenger has ended, so
+    /// that nothing is left of it that the program could meet.
+    ///
+    /// # Errors
+    /// [`Error::System`] when it cannot be waited for.
+    pub fn await_end(&mut self) -> error::Result<()> {
+        let Some(messenger) = self.messenger.take() else {
+            return Ok(());
+        };
+        process::wait_readable(messenger.as_fd(), None)
+            .map(drop)
+            .map_err(|failure| Error::system("wait for", "the messenger", failure))
+    }
+
+    /// The same, and lets the process go on.
     ///
     /// # Errors
     /// [`Error::System`] when the process cannot be answered.
     pub fn complete(&mut self, socket: BorrowedFd<'_>) -> error::Result<()> {
-        let ended = match self.messenger.take() {
-            Some(messenger) => process::wait_readable(messenger.as_fd(), None).map(drop),
-            None => Ok(()),
-        };
-        let answered = ended.and_then(|()| protocol::proceed(socket));
-        answered
+        self.await_end()?;
+        protocol::proceed(socket)
             .map_err(|failure| Error::system("answer", "the container's first process", failure))
     }
 }

@@ -46,6 +46,17 @@ pub fn open_or_make(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<Own
     }
 }
 
+/// The same, for a path that no symbolic link may be in.
+pub fn open_or_make_plain(root: BorrowedFd<'_>, path: &CStr, make: Make) -> Result<OwnedFd> {
+    match fd::open(At::Dir(root), path, libc::O_PATH, Resolve::IN_ROOT_NO_LINKS) {
+        Err(failure) if failure.is(libc::ENOENT) => {
+            Walk::new(path.to_bytes())?.without_links().run(root, make)
+        }
+        Err(failure) if failure.is(libc::ELOOP) => Err(Failure::check(Check::LinkToMountPoint)),
+        other => other,
+    }
+}
+
 /// Opens the directory of a path, making it, and gives the last name.
 pub fn open_parent<'p>(root: BorrowedFd<'_>, path: &'p CStr) -> Result<(OwnedFd, &'p CStr)> {
     let bytes = path.to_bytes_with_nul();
@@ -111,6 +122,9 @@ struct Walk {
     /// What is left.
     rest: Buffer,
     links: usize,
+    /// How many there may be, and what is said of one more.
+    most_links: usize,
+    too_many: Check,
 }
 
 impl Walk {
@@ -121,7 +135,17 @@ impl Walk {
             done: Buffer::new(),
             rest,
             links: 0,
+            most_links: MAX_LINKS,
+            too_many: Check::TooManyLinks,
         })
+    }
+
+    fn without_links(self) -> Self {
+        Self {
+            most_links: 0,
+            too_many: Check::LinkToMountPoint,
+            ..self
+        }
     }
 
     fn run(mut self, root: BorrowedFd<'_>, make: Make) -> Result<OwnedFd> {
@@ -190,8 +214,8 @@ impl Walk {
             return Ok(found);
         }
         self.links += 1;
-        if self.links > MAX_LINKS {
-            return Err(Failure::check(Check::TooManyLinks));
+        if self.links > self.most_links {
+            return Err(Failure::check(self.too_many));
         }
         self.done.truncate(before);
         self.take_up_link(found.as_fd(), name.1)?;
@@ -312,6 +336,24 @@ mod tests {
         let failure = open_or_make(root.as_fd(), c"/a/y", Make::Directory).unwrap_err();
         let ours = failure == Failure::check(Check::TooManyLinks);
         assert!(ours || failure.is(libc::ELOOP), "{failure:?}");
+    }
+
+    #[test]
+    fn nothing_is_made_through_links_where_there_may_be_none() {
+        let tree = Tree::new("no-links");
+        let root = tree.root();
+        std::fs::create_dir(tree.0.join("root/real")).unwrap();
+        symlink("real", tree.0.join("root/link")).unwrap();
+        for path in [c"/link", c"/link/new", c"/real/../link/a/b"] {
+            let failure = open_or_make_plain(root.as_fd(), path, Make::Directory).unwrap_err();
+            assert_eq!(failure, Failure::check(Check::LinkToMountPoint), "{path:?}");
+        }
+        assert_eq!(
+            std::fs::read_dir(tree.0.join("root/real")).unwrap().count(),
+            0
+        );
+        open_or_make_plain(root.as_fd(), c"/real/new/f", Make::File).unwrap();
+        assert!(tree.0.join("root/real/new/f").is_file());
     }
 
     #[test]

@@ -14,13 +14,14 @@ use crate::sys::arguments::Place;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
 use crate::sys::process::{self, Cloned, Pointers};
-use crate::sys::{restrict, socket};
+use crate::sys::{restrict, signal, socket, trace};
 
+use super::failed_step::{Step, step_error};
 use super::hand_over::Delivery;
 use super::handles::{self, Handles};
 use super::protocol::{self, ToParent};
 use super::secrets::Secret;
-use super::supervisor::Supervisor;
+use super::supervisor::Watchers;
 use super::{child, hooks, idmaps, protect, root};
 
 /// What a launch needs besides the plan.
@@ -44,15 +45,19 @@ pub trait Attendant {
     fn namespaces(&mut self, _pid: i32) -> Result<()> {
         Ok(())
     }
+    /// The network namespace is there for the interfaces that the plan moves.
+    fn net_devices(&mut self, _namespace: OwnedFd) -> Result<()> {
+        Ok(())
+    }
     /// The namespaces exist: run the prestart and createRuntime hooks.
     fn runtime_hooks(&mut self, pid: i32) -> Result<()>;
     /// The master side of the terminal.
     fn console(&mut self, master: OwnedFd) -> Result<()>;
     /// The listener of the process's seccomp filter.
     fn listener(&mut self, pid: i32, listener: OwnedFd) -> Result<()>;
-    /// Who answers system calls until the program runs.
-    fn supervisor(&mut self) -> Option<&mut Supervisor> {
-        None
+    /// Who looks on until the program runs.
+    fn watchers(&mut self) -> Watchers<'_> {
+        Watchers::default()
     }
 }
 
@@ -95,6 +100,7 @@ pub fn launch(
         pidfd,
         joining: !plan.enter.joiner.is_empty(),
         executing: false,
+        traced: false,
         delivery: Delivery::default(),
     };
     // The child's ends must close with the child.
@@ -239,6 +245,8 @@ struct Launch<'p> {
     joining: bool,
     /// The child is about to execute the program.
     executing: bool,
+    /// It has a tracer.
+    traced: bool,
     /// The listener of its filter.
     delivery: Delivery,
 }
@@ -252,8 +260,19 @@ impl Launch<'_> {
             match self.hear(attendant)? {
                 // The attendant saw to it when it was told of the process.
                 Some(ToParent::AwaitCgroup) => self.proceed()?,
+                Some(ToParent::AwaitTracer) => {
+                    if let Some(tracer) = attendant.watchers().tracer {
+                        tracer.seize(self.pid)?;
+                        self.traced = true;
+                    }
+                    self.proceed()?;
+                }
                 Some(ToParent::IdMaps) => self.map_ids(attendant)?,
                 Some(ToParent::Cloned(pid)) => self.take_over(pid, attendant)?,
+                Some(ToParent::NetDevices(namespace)) => {
+                    attendant.net_devices(namespace)?;
+                    self.proceed()?;
+                }
                 Some(ToParent::RuntimeHooks) => {
                     attendant.runtime_hooks(self.pid)?;
                     self.proceed()?;
@@ -265,7 +284,12 @@ impl Launch<'_> {
                 Some(ToParent::Messenger(messenger)) => self.delivery.expect(messenger),
                 Some(ToParent::Listener(listener)) => {
                     attendant.listener(self.pid, listener)?;
-                    self.delivery.complete(self.socket.as_fd())?;
+                    self.delivery.await_end()?;
+                    if let Some(tracer) = attendant.watchers().tracer {
+                        // The messenger is traced as well, and there until it is waited for.
+                        tracer.serve()?;
+                    }
+                    self.proceed()?;
                 }
                 Some(ToParent::Created) => return Ok(()),
                 Some(ToParent::Executing) => self.executing = true,
@@ -277,9 +301,7 @@ impl Launch<'_> {
     }
 
     fn hear(&self, attendant: &mut dyn Attendant) -> Result<Option<ToParent>> {
-        if let Some(supervisor) = attendant.supervisor() {
-            supervisor.serve_until(self.socket.as_fd())?;
-        }
+        attendant.watchers().serve_until(self.socket.as_fd())?;
         protocol::hear_child(self.socket.as_fd())
             .map_err(|failure| Error::system("hear from", "the container's first process", failure))
     }
@@ -375,8 +397,8 @@ impl Launch<'_> {
     }
 
     fn died(&self) -> Error {
-        let how = match process::wait(self.pid, 0) {
-            Ok(Some(status)) => hooks::describe(std::process::ExitStatus::from_raw(status)),
+        let how = match self.await_end() {
+            Some(status) => hooks::describe(std::process::ExitStatus::from_raw(status)),
             _ => "ended".into(),
         };
         let during = if self.joining {
@@ -393,86 +415,24 @@ impl Launch<'_> {
     /// Leaves no process behind.
     fn end(&self) {
         let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        let _ = process::wait(self.pid, 0);
+        let _ = self.await_end();
     }
-}
 
-/// A step of a plan, for a message.
-#[derive(Debug)]
-pub struct Step {
-    /// In words.
-    pub words: String,
-    /// Its index.
-    pub index: usize,
-    /// How many there are.
-    pub of: usize,
-    /// It belongs to the last phase.
-    pub last: bool,
-}
-
-/// The error of a failed step.
-pub fn step_error(step: Step, program: &str, failure: Failure, output: Option<&mut File>) -> Error {
-    use Check as C;
-    let check = failure.call.as_check();
-    if let Some(check @ (C::HookFailed | C::HookTimedOut)) = check {
-        let outcome = match check {
-            C::HookFailed => hooks::describe(std::process::ExitStatus::from_raw(failure.errno)),
-            _ => check.sentence().to_owned(),
-        };
-        let outcome = output.map_or_else(
-            || outcome.clone(),
-            |file| hooks::with_output(&outcome, file),
-        );
-        let (which, path) = step
-            .words
-            .trim_start_matches("run ")
-            .split_once(" (")
-            .unwrap_or((&step.words, ""));
-        return Error::Hook {
-            which: which.to_owned(),
-            path: path.trim_end_matches(')').into(),
-            outcome,
-        };
-    }
-    let of_program = step.words == ProcessStep::FindProgram.to_string()
-        || (step.last && step.words.starts_with("execute "));
-    if of_program {
-        return Error::Program {
-            program: program.to_owned(),
-            failure,
-        };
-    }
-    Error::Step {
-        step: step.words,
-        number: step.index + 1,
-        of: step.of,
-        failure,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_program_has_the_words_that_engines_look_for() {
-        let step = |words: &str| Step {
-            words: words.into(),
-            index: 4,
-            of: 9,
-            last: true,
-        };
-        let failure = Failure::check(Check::ProgramNotInPath);
-        let error = step_error(step("execute nope"), "nope", failure, None);
-        assert_eq!(
-            error.to_string(),
-            r#"exec: "nope": executable file not found in $PATH"#
-        );
-        let failure = Failure::of(Sysno::move_mount, libc::ENOENT);
-        let error = step_error(step("bind /x on /y"), "nope", failure, None);
-        assert_eq!(
-            error.to_string(),
-            "step 5 of 9: bind /x on /y: move_mount: absent (ENOENT)"
-        );
+    /// The wait status of the process. Process 1 of a namespace does not end before
+    /// all that is in there was waited for, and who is traced waits for the tracer.
+    fn await_end(&self) -> Option<i32> {
+        if !self.traced {
+            return process::wait(self.pid, 0).ok().flatten();
+        }
+        loop {
+            match signal::wait_any(0) {
+                Ok(Some((pid, status))) if pid == self.pid && trace::stop(status).is_none() => {
+                    return Some(status);
+                }
+                Err(failure) if !failure.is(libc::EINTR) => return None,
+                Ok(None) => return None,
+                Ok(Some(_)) | Err(_) => {}
+            }
+        }
     }
 }

@@ -12,21 +12,31 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use crate::error::{Error, Failure, Result};
+use crate::host;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
 use crate::sys::process::{self, Pointers};
 
 const SEALS: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
 
+/// Which ids of the host's a process in the container may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ids {
+    /// The caller's, or where root of the machine calls those of no user: never root's.
+    NotRoot,
+    /// Root's too.
+    Any,
+}
+
 /// Executes the runtime anew from an unwritable image of itself, unless it runs
 /// from one, or no id that a container could have may write its file.
-pub fn ensure(args: &[OsString]) -> Result<()> {
+pub fn ensure(args: &[OsString], ids: Ids) -> Result<()> {
     // The kernel names a process after the descriptor it was executed from.
     let _ = process::set_name(c"capsid");
     let failed = |failure| Error::system("protect", "the runtime's own program file", failure);
     let exe = open_exe(libc::O_RDONLY).map_err(failed)?;
     let root = nix::unistd::geteuid().is_root();
-    if !exposed(exe.as_fd(), root).map_err(failed)? {
+    if !exposed(exe.as_fd(), root, ids).map_err(failed)? {
         return Ok(());
     }
     let image = match read_only_mount(root) {
@@ -69,7 +79,7 @@ pub fn own_program() -> Result<(u64, u64), Failure> {
     Ok((stat.dev, stat.ino))
 }
 
-fn exposed(exe: BorrowedFd<'_>, root: bool) -> Result<bool, Failure> {
+fn exposed(exe: BorrowedFd<'_>, root: bool, ids: Ids) -> Result<bool, Failure> {
     const ST_RDONLY: i64 = 1;
     let (_, flags) = fd::file_system(exe)?;
     let sealed = fd::seals(exe).is_ok_and(|seals| seals & SEALS == SEALS);
@@ -77,6 +87,10 @@ fn exposed(exe: BorrowedFd<'_>, root: bool) -> Result<bool, Failure> {
         return Ok(false);
     }
     let stat = fd::stat(exe)?;
+    // Where an access list lets others write, the group's bits say so.
+    if root && ids == Ids::NotRoot && !host::in_user_namespace() {
+        return Ok(stat.uid != 0 || stat.mode & 0o022 != 0);
+    }
     let own = stat.uid == nix::unistd::geteuid().as_raw();
     Ok(root || own || stat.mode & 0o022 != 0)
 }
@@ -104,7 +118,7 @@ fn read_only_mount(root: bool) -> Option<OwnedFd> {
 pub fn possible() -> Result<&'static str, Failure> {
     let exe = open_exe(libc::O_RDONLY)?;
     let root = nix::unistd::geteuid().is_root();
-    if !exposed(exe.as_fd(), root)? {
+    if !exposed(exe.as_fd(), root, Ids::Any)? {
         return Ok("nobody in a container could write the program's file");
     }
     if read_only_mount(root).is_some() {

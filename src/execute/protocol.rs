@@ -10,13 +10,17 @@ use crate::sys::{self, socket};
 /// What the child tells its parent.
 #[derive(Debug)]
 pub enum ToParent {
-    /// Proceed once this process is in its cgroup.
+    /// Proceed once this process is in its cgroup, or in its resctrl class.
     AwaitCgroup,
+    /// Trace this process, then proceed.
+    AwaitTracer,
     /// Write the id maps of this process, then proceed.
     IdMaps,
     /// The joiner cloned the container's first process, which is to proceed; its
     /// pid in the parent's namespace.
     Cloned(i32),
+    /// Move the network interfaces into this network namespace, then proceed.
+    NetDevices(OwnedFd),
     /// The namespaces exist: run the prestart and createRuntime hooks, then proceed.
     RuntimeHooks,
     /// The master side of the container's terminal; proceed once it has its size.
@@ -49,6 +53,8 @@ const EXECUTING: u16 = 0xfffa;
 const MESSENGER: u16 = 0xfff9;
 const LISTENER: u16 = 0xfff8;
 const AWAIT_CGROUP: u16 = 0xfff7;
+const AWAIT_TRACER: u16 = 0xfff6;
+const NET_DEVICES: u16 = 0xfff5;
 
 const FRAME: usize = 8;
 
@@ -65,9 +71,11 @@ pub fn tell_parent(socket: BorrowedFd<'_>, message: &ToParent) -> sys::Result<()
     use std::os::fd::AsFd;
     let (word, call, number, fd) = match message {
         ToParent::AwaitCgroup => (AWAIT_CGROUP, 0, 0, None),
+        ToParent::AwaitTracer => (AWAIT_TRACER, 0, 0, None),
         ToParent::IdMaps => (ID_MAPS, 0, 0, None),
         ToParent::Cloned(pid) => (CLONED, 0, *pid, None),
         ToParent::RuntimeHooks => (RUNTIME_HOOKS, 0, 0, None),
+        ToParent::NetDevices(fd) => (NET_DEVICES, 0, 0, Some(fd.as_fd())),
         ToParent::Console(fd) => (CONSOLE, 0, 0, Some(fd.as_fd())),
         ToParent::Created => (CREATED, 0, 0, None),
         ToParent::Messenger(fd) => (MESSENGER, 0, 0, Some(fd.as_fd())),
@@ -97,9 +105,11 @@ pub fn hear_child(socket: BorrowedFd<'_>) -> sys::Result<Option<ToParent>> {
     let fd = || fd.ok_or(Failure::check(Check::BadMessage));
     Ok(Some(match word {
         AWAIT_CGROUP => ToParent::AwaitCgroup,
+        AWAIT_TRACER => ToParent::AwaitTracer,
         ID_MAPS => ToParent::IdMaps,
         CLONED => ToParent::Cloned(number),
         RUNTIME_HOOKS => ToParent::RuntimeHooks,
+        NET_DEVICES => ToParent::NetDevices(fd()?),
         CONSOLE => ToParent::Console(fd()?),
         MESSENGER => ToParent::Messenger(fd()?),
         LISTENER => ToParent::Listener(fd()?),

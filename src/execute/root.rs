@@ -158,8 +158,15 @@ fn make_file_system(
 }
 
 fn target(root: BorrowedFd<'_>, step: &MountStep, make: Make) -> Result<OwnedFd> {
+    if step.plain_target {
+        return lookup::open_or_make_plain(root, &step.target, make);
+    }
     if !step.plain_directory {
-        return lookup::open_or_make(root, &step.target, make);
+        let target = lookup::open_or_make(root, &step.target, make)?;
+        return match covers_procfs(&target, &step.target)? {
+            true => Err(Failure::check(Check::LinkToMountPoint)),
+            false => Ok(target),
+        };
     }
     match lookup::open_plain_directory(root, &step.target) {
         Err(failure) if failure.is(libc::ENOENT) => {
@@ -171,6 +178,15 @@ fn target(root: BorrowedFd<'_>, step: &MountStep, make: Make) -> Result<OwnedFd>
         }
         other => other,
     }
+}
+
+/// Whether a link of the image leads from elsewhere to a file of procfs: validation
+/// lets nobody mount there by name, for labels and masks act on what is there
+/// (CVE-2019-16884, CVE-2023-27561).
+fn covers_procfs(target: &OwnedFd, path: &CStr) -> Result<bool> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let by_name = path.to_bytes() == b"/proc" || path.to_bytes().starts_with(b"/proc/");
+    Ok(!by_name && fd::file_system(target.as_fd())?.0 == PROC_SUPER_MAGIC)
 }
 
 fn set_attributes(tree: BorrowedFd<'_>, step: &MountStep) -> Result<()> {

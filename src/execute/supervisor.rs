@@ -13,6 +13,8 @@ use crate::seccomp::{Asks, Call, Denials, Judge, Recording};
 use crate::sys::notify::{self, Answer, Notification};
 use crate::sys::process;
 
+use super::tracer::Tracer;
+
 /// What becomes of the calls that are asked about.
 #[derive(Debug)]
 pub enum Purpose {
@@ -73,32 +75,6 @@ impl Supervisor {
     /// Whether a call of this process was answered with its end.
     pub fn has_killed(&self, pid: i32) -> bool {
         self.killed.contains(&pid)
-    }
-
-    /// Answers until something can be read from another descriptor.
-    pub fn serve_until(&mut self, other: BorrowedFd<'_>) -> Result<()> {
-        loop {
-            let Some(listener) = &self.listener else {
-                return Ok(());
-            };
-            let mut fds = [
-                PollFd::new(other, PollFlags::POLLIN),
-                PollFd::new(listener.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    return Err(Error::nix("wait for", "system calls", Sysno::ppoll, errno));
-                }
-            }
-            let [other, asked] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-            if !other.is_empty() {
-                return Ok(());
-            }
-            if !asked.is_empty() {
-                self.serve()?;
-            }
-        }
     }
 
     /// Answers one call; true when nobody is left who could ask.
@@ -163,6 +139,56 @@ impl Supervisor {
             self.killed.insert(who.process);
         }
         Answer::Errno(libc::EPERM)
+    }
+}
+
+/// Who looks on while a process is set up.
+#[derive(Debug, Default)]
+pub struct Watchers<'a> {
+    /// Answers calls.
+    pub supervisor: Option<&'a mut Supervisor>,
+    /// Lets threads go on.
+    pub tracer: Option<&'a mut Tracer>,
+}
+
+impl Watchers<'_> {
+    /// Does what there is to do until something can be read from another descriptor.
+    pub fn serve_until(self, other: BorrowedFd<'_>) -> Result<()> {
+        let Self {
+            mut supervisor,
+            mut tracer,
+        } = self;
+        loop {
+            let asked = supervisor.as_ref().and_then(|one| one.listener.as_ref());
+            let stopped = tracer.as_ref().map(|tracer| tracer.fd());
+            if asked.is_none() && stopped.is_none() {
+                return Ok(());
+            }
+            let others = [asked.map(AsFd::as_fd), stopped];
+            let mut fds = vec![PollFd::new(other, PollFlags::POLLIN)];
+            fds.extend(
+                others
+                    .into_iter()
+                    .flatten()
+                    .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+            );
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    return Err(Error::nix("wait for", "system calls", Sysno::ppoll, errno));
+                }
+            }
+            if fds[0].revents().is_some_and(|events| !events.is_empty()) {
+                return Ok(());
+            }
+            if let Some(tracer) = &mut tracer {
+                tracer.serve()?;
+            }
+            // It looks for itself whether there is a call.
+            if let Some(supervisor) = &mut supervisor {
+                supervisor.serve()?;
+            }
+        }
     }
 }
 

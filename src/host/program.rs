@@ -1,6 +1,9 @@
-//! Who a thread is, for messages.
+//! Who a thread is and where, for messages.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
 
 /// What `/proc/TID/status` says of a thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,26 @@ pub struct Identity {
 pub fn identify(thread: u32) -> Option<Identity> {
     let status = fs::read(format!("/proc/{thread}/status")).ok()?;
     parse(&String::from_utf8_lossy(&status))
+}
+
+/// The directory behind a thread's descriptor, or the one it is in, as its own mount
+/// namespace has it.
+pub fn directory(thread: i32, descriptor: Option<i32>) -> Option<PathBuf> {
+    let link = match descriptor {
+        Some(number) => format!("/proc/{thread}/fd/{number}"),
+        None => format!("/proc/{thread}/cwd"),
+    };
+    fs::read_link(link).ok()
+}
+
+/// Whether a path leads to something, a link that leads nowhere included.
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Whether the caller may read a file.
+pub fn is_readable(path: &Path) -> bool {
+    access(path, AccessFlags::R_OK).is_ok()
 }
 
 fn parse(status: &str) -> Option<Identity> {

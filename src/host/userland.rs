@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::{read, user_name};
+use super::{text, user_name};
 use crate::sys::fd::{self, At, Resolve};
 
 /// What a sandbox shows of the host, and what its defaults depend on.
@@ -81,7 +81,7 @@ const ETC: [&str; 17] = [
 impl Userland {
     /// Reads it from the running system.
     pub fn read(uid: u32, umask: u32) -> Self {
-        let memory = read("/proc/meminfo");
+        let memory = text("/proc/meminfo");
         let kilobytes = |name: &str| {
             let line = memory.lines().find_map(|line| line.strip_prefix(name));
             let number = line.and_then(|line| line.split_ascii_whitespace().next());
@@ -92,12 +92,12 @@ impl Userland {
         let all = PROGRAMS.iter().chain(&ETC);
         Self {
             files: all.filter_map(|path| Some((*path, look(path)?))).collect(),
-            user_name: user_name(&read("/etc/passwd"), uid),
+            user_name: user_name(&text("/etc/passwd"), uid),
             environment: variables(),
             memory: kilobytes("MemTotal:") << 10,
             swap: kilobytes("SwapTotal:") << 10,
             open_files: open_files(),
-            oom_score_adj: read("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
+            oom_score_adj: text("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
             umask,
             time_namespaces: Path::new("/proc/self/ns/time").exists(),
             process: std::process::id(),
@@ -121,7 +121,7 @@ fn variables() -> Vec<(String, String)> {
 }
 
 fn open_files() -> u64 {
-    let limits = read("/proc/self/limits");
+    let limits = text("/proc/self/limits");
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"));

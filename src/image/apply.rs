@@ -24,6 +24,7 @@ use syscalls::Sysno;
 use super::tar::{Entry, Kind, Reader, Time};
 use super::tree::{self, Outcome, failed};
 use crate::execute::lookup::{self, Make};
+use crate::sys::NEWFSTATAT;
 use crate::sys::fd::{self, At, Resolve};
 
 /// What whiteouts are called: a file that is no more, or all of a directory.
@@ -342,6 +343,6 @@ fn status(parent: BorrowedFd<'_>, name: &CStr) -> Outcome<Option<FileStat>> {
     match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => Err(failed(Sysno::newfstatat)(errno)),
+        Err(errno) => Err(failed(NEWFSTATAT)(errno)),
     }
 }

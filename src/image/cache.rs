@@ -20,6 +20,7 @@ use syscalls::Sysno;
 use super::unpack::Place;
 use super::{refuse, tree};
 use crate::error::{Error, Result};
+use crate::sys::NEWFSTATAT;
 use crate::sys::fd;
 
 const NEW: &str = ".new";
@@ -207,7 +208,7 @@ impl Cache {
         match fstatat(&self.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat.st_ino)),
             Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(self.failed("look into", Sysno::newfstatat, errno)),
+            Err(errno) => Err(self.failed("look into", NEWFSTATAT, errno)),
         }
     }
 

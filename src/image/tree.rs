@@ -18,6 +18,7 @@ use syscalls::Sysno;
 use super::tar::Time;
 use crate::error::Failure;
 use crate::state::names;
+use crate::sys::NEWFSTATAT;
 use crate::sys::fd::{self, At, Resolve};
 
 /// How deep directories may nest in an image. Each level holds a descriptor
@@ -180,8 +181,8 @@ pub(super) fn set_time(directory: BorrowedFd<'_>, name: &CStr, time: Time) -> Ou
 }
 
 fn is_directory(directory: BorrowedFd<'_>, name: &CStr) -> Outcome<bool> {
-    let stat = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-        .map_err(failed(Sysno::newfstatat))?;
+    let stat =
+        fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed(NEWFSTATAT))?;
     Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 

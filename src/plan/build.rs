@@ -2,19 +2,22 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
 use super::ids::IdMaps;
 use super::landlock::{self, FenceStep, Whose};
+use super::memory_policy;
 use super::mounts::Setting;
+use super::net_devices;
 use super::process::{self, Ending, Surroundings};
 use super::program;
+use super::rdt;
 use super::reach::Network;
 use super::rootfs::{self, Frame};
 use super::secrets::SecretsStep;
-use super::steps::{HookStep, ProcessStep, RootStep};
+use super::steps::{EnterStep, HookStep, ProcessStep, RootStep};
 use super::{BindSource, Plan, c_string, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
@@ -56,8 +59,10 @@ pub struct Options {
     pub network: Option<Network>,
     /// Whom the seccomp filter asks.
     pub asks: Asks,
+    /// The caller traces the program's calls that name a file or a peer.
+    pub traced: bool,
     /// Bind sources are paths without any link.
-    pub plain_sources: bool,
+    pub plain_paths: bool,
     /// The cgroup, planned from `linux.cgroupsPath` and `linux.resources`.
     pub cgroup: Option<CgroupPlan>,
 }
@@ -71,7 +76,6 @@ fn one(problem: Problem) -> Vec<Problem> {
 
 /// Plans a new container.
 pub fn for_create(hardened: &HardenedSpec, facts: &Facts, options: Options) -> Planned {
-    unsupported(&hardened.spec)?;
     let namespaces = Namespaces::of(&hardened.spec);
     let process = hardened.spec.process().as_ref();
     let missing = || Problem::new("", "process property must not be empty");
@@ -87,35 +91,6 @@ pub fn for_create(hardened: &HardenedSpec, facts: &Facts, options: Options) -> P
     create.plan()
 }
 
-/// What the bundle asks for and nothing here does. The specification wants an
-/// error for it, and so does whoever relies on it.
-fn unsupported(spec: &Spec) -> Result<(), Vec<Problem>> {
-    let Some(linux) = spec.linux() else {
-        return Ok(());
-    };
-    let asked = [
-        ("/linux/intelRdt", linux.intel_rdt().is_some()),
-        ("/linux/memoryPolicy", linux.memory_policy().is_some()),
-        (
-            "/linux/netDevices",
-            linux
-                .net_devices()
-                .as_ref()
-                .is_some_and(|list| !list.is_empty()),
-        ),
-    ];
-    let problems: Vec<_> = asked
-        .into_iter()
-        .filter(|(_, asked)| *asked)
-        .map(|(at, _)| Problem::new(at, "is not supported by this version of capsid"))
-        .collect();
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(problems)
-    }
-}
-
 /// Everything a new container's plan is made from.
 struct Create<'a> {
     spec: &'a Spec,
@@ -129,13 +104,27 @@ struct Create<'a> {
 
 impl Create<'_> {
     fn plan(self) -> Planned {
-        let enter = self.enter().map_err(one)?;
+        let mut enter = self.enter().map_err(one)?;
+        let rdt = rdt::plan(self.spec, &self.options.id, self.facts).map_err(one)?;
+        if rdt.is_some() {
+            // What the program starts early would not be in it.
+            enter.first.insert(0, EnterStep::AwaitClass);
+        }
+        if self.options.traced {
+            enter.await_tracer();
+        }
+        let net_devices = net_devices::plan(self.spec, self.facts)?;
+        if !net_devices.is_empty() {
+            // Before hooks: they find them there, and may configure more.
+            enter.first.push(EnterStep::NetDevices);
+        }
         let (root, sources) = self.root()?;
         let surroundings = self.surroundings(&enter);
         let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
         let linux = self.spec.linux().as_ref();
         let domain = linux.and_then(|linux| linux.personality().as_ref());
-        steps.splice(1..1, domain.map(process::personality));
+        let policy = linux.and_then(|linux| linux.memory_policy().as_ref());
+        steps.splice(1..1, of_linux(domain, policy).map_err(one)?);
         let ending = Ending {
             restrict: handled_files(&root),
             ..self.ending()?
@@ -153,6 +142,8 @@ impl Create<'_> {
             cgroup: self.options.cgroup,
             ids: self.ids,
             enter,
+            rdt,
+            net_devices,
             sources,
             root,
             process: steps,
@@ -190,7 +181,7 @@ impl Create<'_> {
                 namespaces: &self.namespaces,
                 ids: self.ids.as_ref(),
                 privileged: self.facts.privileged,
-                plain_sources: self.options.plain_sources,
+                plain_paths: self.options.plain_paths,
                 label: linux.and_then(|linux| linux.mount_label().as_deref()),
                 harden_volumes: self.hardened.hardening.wants(Rule::Volumes),
                 cgroup: self
@@ -266,10 +257,26 @@ impl Create<'_> {
             first_closed: 3 + self.options.preserved_fds,
             init: init::plan(self.spec, &self.hardened.filter, self.options.listen_fds)?,
             filter: filter::plan(&self.hardened.filter, self.options.asks)?,
+            traced: match self.options.traced {
+                true => Some(filter::traced()?),
+                false => None,
+            },
             labels: process::labels(self.process).map_err(one)?,
             restrict: None,
         })
     }
+}
+
+/// What a process has from `linux`: its execution domain and its memory policy,
+/// which the specification gives to the whole container, so to `exec` too.
+fn of_linux(
+    domain: Option<&LinuxPersonality>,
+    policy: Option<&LinuxMemoryPolicy>,
+) -> Result<Vec<ProcessStep>, Problem> {
+    let domain = domain.map(process::personality);
+    let policy = policy.map(memory_policy::plan).transpose()?;
+    let policy = policy.map(ProcessStep::MemoryPolicy);
+    Ok(domain.into_iter().chain(policy).collect())
 }
 
 /// The fence as steps that follow the new root.

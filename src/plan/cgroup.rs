@@ -15,11 +15,13 @@ use crate::host::cgroup::{Access, CgroupFacts};
 
 mod io;
 mod limit;
+mod owner;
 mod resources;
 pub mod systemd;
 mod waive;
 
 pub use limit::{Limit, Shown, line_of};
+pub use owner::owner;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,8 @@ pub struct CgroupPlan {
     pub notes: Vec<String>,
     /// The scope, where systemd makes the cgroup; otherwise capsid does.
     pub scope: Option<systemd::Scope>,
+    /// The user whom it is given to, as the caller's user namespace numbers it.
+    pub owner: Option<u32>,
 }
 
 impl CgroupPlan {
@@ -154,7 +158,10 @@ impl fmt::Display for CgroupPlan {
         if !controllers.is_empty() {
             write!(f, " with the controllers {}", controllers.join(", "))?;
         }
-        Ok(())
+        match self.owner {
+            Some(uid) => write!(f, ", and give it to user {uid}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -204,6 +211,7 @@ pub fn plan(request: &Request<'_>, facts: &CgroupFacts) -> Result<CgroupPlan, Ve
             devices,
             notes: found.notes,
             scope: None,
+            owner: None,
         })
     } else {
         Err(problems)

@@ -118,6 +118,12 @@ impl Enter {
     pub fn await_cgroup(&mut self) {
         self.first.insert(0, EnterStep::AwaitCgroup);
     }
+
+    /// Has the first process wait for its tracer before it hides: an ordinary user
+    /// may trace nobody who is hidden.
+    pub fn await_tracer(&mut self) {
+        self.first.insert(0, EnterStep::AwaitTracer);
+    }
 }
 
 fn take_score(steps: &mut Vec<EnterStep>) -> Option<CString> {

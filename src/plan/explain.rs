@@ -71,7 +71,12 @@ impl Plan {
             writeln!(f, "  open the {} namespace {}", kind.name(), path.display())?;
         }
         let new = namespaces::names(self.enter.new);
-        writeln!(f, "  clone into new namespaces: {new}")
+        writeln!(f, "  clone into new namespaces: {new}")?;
+        if let Some(rdt) = &self.rdt {
+            writeln!(f, "  {rdt}")?;
+        }
+        let mut devices = self.net_devices.iter();
+        devices.try_for_each(|device| writeln!(f, "  {device}"))
     }
 
     fn write_program(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

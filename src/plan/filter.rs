@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::error::Problem;
-use crate::seccomp::{Asks, Filter, Profile};
+use crate::seccomp::{Asks, Filter, Profile, traced};
 
 /// A filter, ready to load.
 #[derive(Clone)]
@@ -81,6 +81,16 @@ pub(super) fn plan(filter: &Filter, asks: Asks) -> Result<Option<FilterStep>, Ve
         wishes: wishes(asks),
         skipped: program.skipped,
     }))
+}
+
+/// The filter that gives the runtime's tracer the calls that name something.
+pub(super) fn traced() -> Result<FilterStep, Vec<Problem>> {
+    let none = || vec![Problem::new("", "there is nothing to trace")];
+    let mut step = plan(&traced::filter(), Asks::Nobody)?.ok_or_else(none)?;
+    step.summary = "a filter that gives calls with a path or an address to the tracer".into();
+    // Names of other architectures are no news to anybody.
+    step.skipped.clear();
+    Ok(step)
 }
 
 /// Where the runtime itself is asked, a call that it has taken is not interrupted

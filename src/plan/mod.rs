@@ -15,9 +15,13 @@ pub mod hooks;
 pub mod ids;
 pub mod init;
 pub mod landlock;
+pub mod memory_policy;
 pub mod mounts;
+pub mod net_devices;
+pub mod netlink;
 pub mod process;
 pub mod program;
+pub mod rdt;
 pub mod reach;
 pub mod rootfs;
 pub mod secrets;
@@ -45,6 +49,10 @@ pub struct Plan {
     pub limits: Vec<ProcessStep>,
     /// Which namespaces the process is in when it starts to work.
     pub enter: enter::Enter,
+    /// The class of the cache and of memory bandwidth.
+    pub rdt: Option<rdt::RdtPlan>,
+    /// Network interfaces that the runtime moves into the container.
+    pub net_devices: Vec<net_devices::NetDevice>,
     /// Host files and directories that will be visible inside.
     pub sources: Vec<BindSource>,
     /// The root file system. Empty for `exec`.
@@ -117,7 +125,7 @@ impl Plan {
 
     /// Names of the seccomp profile that mean nothing on this machine.
     pub fn skipped_system_calls(&self) -> &[String] {
-        let filter = self.exec.iter().find_map(|step| match step {
+        let filter = self.exec.iter().rev().find_map(|step| match step {
             ExecStep::Seccomp(filter) => Some(filter.skipped.as_slice()),
             _ => None,
         });

@@ -44,6 +44,10 @@ pub struct MountStep {
     /// for proc and sysfs, whose place decides what masks and labels act on
     /// (CVE-2019-19921, CVE-2025-54867).
     pub plain_directory: bool,
+    /// The mount point must be reached without any symbolic link: an earlier
+    /// mount of a sandbox brings along links that a program has made, and these
+    /// must not lead a later one over /proc or /dev.
+    pub plain_target: bool,
 }
 
 /// What is mounted.
@@ -141,6 +145,9 @@ impl MountStep {
         if self.copy_up {
             line += ", filled from the directory below";
         }
+        if self.plain_target {
+            line += ", where no link leads";
+        }
         line
     }
 }
@@ -163,8 +170,8 @@ pub struct Setting<'a> {
     /// The container's cgroup on the host's cgroup2 mount, to show where no
     /// cgroup namespace can be had.
     pub cgroup: Option<&'a std::path::Path>,
-    /// Bind sources are paths without any link.
-    pub plain_sources: bool,
+    /// No link leads to what is bound, nor to where anything is mounted.
+    pub plain_paths: bool,
 }
 
 /// Plans one entry of `mounts`; a bind source is added to `sources`.
@@ -199,6 +206,7 @@ pub fn plan(
         copy_up: options.copy_up,
         volume: 0,
         plain_directory: matches!(kind, "proc" | "sysfs") && !options.bind,
+        plain_target: setting.plain_paths,
     };
     if options.bind {
         if setting.harden_volumes {
@@ -304,7 +312,7 @@ fn bind_source(
         recursive: options.recursive_bind,
         opener,
         idmap,
-        plain: setting.plain_sources,
+        plain: setting.plain_paths,
     })
 }
 

@@ -258,6 +258,8 @@ pub struct Ending {
     pub init: Option<InitStep>,
     /// The seccomp filter.
     pub filter: Option<FilterStep>,
+    /// A filter that gives calls to a tracer.
+    pub traced: Option<FilterStep>,
     /// AppArmor and SELinux labels.
     pub labels: Vec<LabelStep>,
     /// What the Landlock ruleset handles of files, if there is one.
@@ -282,14 +284,16 @@ pub fn ending(ending: Ending, process_steps: &mut [ProcessStep], program: &str) 
     }));
     steps.push(ExecStep::CloseDescriptors(ending.first_closed));
     steps.extend(ending.init.map(Box::new).map(ExecStep::Init));
-    if let Some(filter) = ending.filter {
+    // The other filter may forbid to load one, and comes last.
+    let filters: Vec<_> = ending.traced.into_iter().chain(ending.filter).collect();
+    if !filters.is_empty() {
         let with_nnp = process_steps.contains(&ProcessStep::NoNewPrivileges);
         let late = if with_nnp {
             None
         } else {
             keep_admin(process_steps)
         };
-        steps.push(ExecStep::Seccomp(filter));
+        steps.extend(filters.into_iter().map(ExecStep::Seccomp));
         steps.extend(late.map(ExecStep::Process));
     }
     steps.push(ExecStep::Execute(program.to_owned()));
@@ -351,7 +355,18 @@ pub fn labels(process: &Process) -> Result<Vec<LabelStep>, Problem> {
 
 /// A list of CPUs such as `0-3,7` as a mask.
 pub fn affinity(list: &str, at: &str) -> Result<Affinity, Problem> {
-    let wrong = || Problem::new(at, format!("{list:?} is not a list of CPUs such as 0-3,7"));
+    // CONFIG_NR_CPUS is at most 8192 on the architectures supported.
+    let mask = number_mask(list, 8192)
+        .ok_or_else(|| Problem::new(at, format!("{list:?} is not a list of CPUs such as 0-3,7")))?;
+    Ok(Affinity {
+        list: list.to_owned(),
+        mask,
+    })
+}
+
+/// A list such as `0-3,7` as a mask, if it is one, is not empty, and all of it is
+/// below `limit`.
+pub(super) fn number_mask(list: &str, limit: usize) -> Option<Vec<u64>> {
     let mut mask: Vec<u64> = Vec::new();
     for part in list
         .split(',')
@@ -359,23 +374,15 @@ pub fn affinity(list: &str, at: &str) -> Result<Affinity, Problem> {
         .filter(|part| !part.is_empty())
     {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let first: usize = first.trim().parse().map_err(|_| wrong())?;
-        let last: usize = last.trim().parse().map_err(|_| wrong())?;
-        // CONFIG_NR_CPUS is at most 8192 on the architectures supported.
-        if first > last || last >= 8192 {
-            return Err(wrong());
+        let first: usize = first.trim().parse().ok()?;
+        let last: usize = last.trim().parse().ok()?;
+        if first > last || last >= limit {
+            return None;
         }
         mask.resize(mask.len().max(last / 64 + 1), 0);
-        (first..=last).for_each(|cpu| mask[cpu / 64] |= 1 << (cpu % 64));
+        (first..=last).for_each(|number| mask[number / 64] |= 1 << (number % 64));
     }
-    if mask.is_empty() {
-        Err(wrong())
-    } else {
-        Ok(Affinity {
-            list: list.to_owned(),
-            mask,
-        })
-    }
+    (!mask.is_empty()).then_some(mask)
 }
 
 #[cfg(test)]
@@ -413,6 +420,7 @@ mod tests {
             first_closed: 3,
             init: None,
             filter: Some(filter),
+            traced: None,
             labels: vec![],
             restrict: None,
         };

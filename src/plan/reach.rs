@@ -8,6 +8,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::netlink::{attribute, request};
+
 /// A network that somebody attaches to the container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
@@ -110,28 +112,11 @@ impl RouteRule {
     }
 }
 
-/// An attribute: length, kind, value, and zeros up to a multiple of four.
-fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    body.extend(length.to_ne_bytes());
-    body.extend(kind.to_ne_bytes());
-    body.extend(value);
-    body.resize(body.len().next_multiple_of(4), 0);
-}
-
-/// struct nlmsghdr and the body: RTM_NEWRULE, with an acknowledgement.
+/// RTM_NEWRULE, with an acknowledgement.
 fn message(body: &[u8]) -> Vec<u8> {
     const RTM_NEWRULE: u16 = 32;
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-    let length = u32::try_from(body.len() + 16).unwrap_or(u32::MAX);
-    let mut message = Vec::from(length.to_ne_bytes());
-    message.extend(RTM_NEWRULE.to_ne_bytes());
-    // All of them are below 0x1000.
-    message.extend(u16::try_from(flags).unwrap_or(0).to_ne_bytes());
-    // Sequence number and sender: the only message of its socket.
-    message.extend([1u32.to_ne_bytes(), 0u32.to_ne_bytes()].concat());
-    message.extend(body);
-    message
+    let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    request(RTM_NEWRULE, flags, body)
 }
 
 impl fmt::Display for RouteRule {

@@ -153,6 +153,7 @@ fn notify_mount(path: &Path, sources: &mut Vec<BindSource>) -> Option<MountStep>
         copy_up: false,
         volume: 0,
         plain_directory: false,
+        plain_target: false,
     })
 }
 

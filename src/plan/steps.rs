@@ -6,6 +6,7 @@ use std::fmt;
 use super::BindSource;
 pub use super::exec::{ExecStep, LabelStep};
 use super::landlock::FenceStep;
+use super::memory_policy::MemoryPolicy;
 use super::mounts::MountStep;
 use super::reach::RouteRule;
 use super::secrets::SecretsStep;
@@ -27,6 +28,9 @@ pub enum EnterStep {
     NewUserNamespace,
     /// Wait until systemd has put the process into its cgroup.
     AwaitCgroup,
+    /// Wait until the runtime traces this process, which it may as long as the
+    /// process can be looked at.
+    AwaitTracer,
     /// Wait until the runtime has written the id maps.
     IdMaps,
     /// Make a time namespace for children and write its offsets.
@@ -35,6 +39,11 @@ pub enum EnterStep {
     Hide,
     /// A new cgroup namespace, now that the process is in its cgroup.
     NewCgroupNamespace,
+    /// Wait until the runtime has put the process into its resctrl class.
+    AwaitClass,
+    /// Wait until the runtime has moved network interfaces into the namespace that
+    /// the process is in.
+    NetDevices,
 }
 
 /// A set of CPUs.
@@ -64,6 +73,7 @@ impl fmt::Display for EnterStep {
             }
             EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
             EnterStep::AwaitCgroup => f.write_str("wait until systemd has put it into its cgroup"),
+            EnterStep::AwaitTracer => f.write_str("wait until capsid traces it"),
             EnterStep::IdMaps => f.write_str("wait for the id maps"),
             EnterStep::TimeOffsets(text) => {
                 let lines = text.to_string_lossy().trim_end().replace('\n', ", ");
@@ -71,6 +81,8 @@ impl fmt::Display for EnterStep {
             }
             EnterStep::Hide => f.write_str("become undumpable"),
             EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
+            EnterStep::AwaitClass => f.write_str("wait until it is in its resctrl class"),
+            EnterStep::NetDevices => f.write_str("wait for the network interfaces"),
         }
     }
 }
@@ -352,6 +364,8 @@ pub enum ProcessStep {
     FindProgram,
     /// Pin the process to CPUs.
     Affinity(Affinity),
+    /// Which memory nodes pages come from.
+    MemoryPolicy(MemoryPolicy),
 }
 
 impl fmt::Display for ProcessStep {
@@ -411,6 +425,7 @@ impl fmt::Display for ProcessStep {
             ProcessStep::DieWithParent => f.write_str("be killed when the runtime ends"),
             ProcessStep::FindProgram => f.write_str("find the program"),
             ProcessStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
+            ProcessStep::MemoryPolicy(policy) => policy.fmt(f),
         }
     }
 }

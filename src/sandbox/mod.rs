@@ -8,9 +8,11 @@ mod accounts;
 mod limits;
 mod mounts;
 mod overlays;
+pub mod refused;
 mod request;
 mod skeleton;
 mod system;
+pub mod within;
 
 use std::path::{Path, PathBuf};
 
@@ -263,6 +265,9 @@ impl Maker<'_> {
         });
         let own = |list: &[&str]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
         let mut masked = own(&policy::MASKED_PATHS);
+        // Everybody may write to these: each trigger is work of the kernel for
+        // the whole machine, and what they tell is about it too.
+        masked.push("/proc/pressure".to_owned());
         if !self.request.overlays.is_empty() {
             masked.push(overlays::STAGE.to_owned());
         }

@@ -29,6 +29,7 @@ pub mod review;
 mod rules;
 pub mod source;
 mod tables;
+pub mod traced;
 mod tree;
 pub mod walk;
 mod words;

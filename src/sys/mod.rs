@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code, reason = "the only place where it is allowed")]
 
+mod allocator;
 pub mod arguments;
 pub mod bpf;
 pub mod directory;
@@ -25,12 +26,26 @@ pub mod restrict;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod trace;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use syscalls::Sysno;
 
 use crate::error::Failure;
+
+/// newfstatat(2), for messages: the crate of system calls has another name for it
+/// on aarch64.
+pub const NEWFSTATAT: Sysno = {
+    #[cfg(target_arch = "aarch64")]
+    {
+        Sysno::fstatat
+    }
+    #[cfg(not(target_arch = "aarch64"))]
+    {
+        Sysno::newfstatat
+    }
+};
 
 /// What every wrapper returns.
 pub type Result<T> = std::result::Result<T, Failure>;

@@ -1,7 +1,7 @@
 //! What a new network namespace needs: its loopback device up, and rules for
 //! where packets may go.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use syscalls::Sysno;
 
@@ -55,36 +55,28 @@ pub fn loopback_up() -> Result<()> {
     .map(drop)
 }
 
+/// A socket to the kernel's routing in the caller's network namespace; it stays
+/// in there when the caller goes elsewhere.
+pub fn routing_socket() -> Result<OwnedFd> {
+    let kind = reg(libc::SOCK_RAW | libc::SOCK_CLOEXEC);
+    let protocol = reg(libc::NETLINK_ROUTE);
+    let socket = [reg(libc::AF_NETLINK), kind, protocol, 0, 0, 0];
+    call_with_numbers(Sysno::socket, socket).map(owned)
+}
+
 /// Sends one request to the kernel's routing in the caller's network namespace
 /// and takes its answer.
 pub fn change_routing(message: &[u8]) -> Result<()> {
-    let kind = reg(libc::SOCK_RAW | libc::SOCK_CLOEXEC);
-    let socket = [
-        reg(libc::AF_NETLINK),
-        kind,
-        reg(libc::NETLINK_ROUTE),
-        0,
-        0,
-        0,
-    ];
-    let socket = call_with_numbers(Sysno::socket, socket).map(owned)?;
-    let at = reg(socket.as_raw_fd());
-    // SAFETY: the message is read only, and lives through the call; no address is given.
-    unsafe {
-        call(
-            Sysno::sendto,
-            [at, message.as_ptr() as usize, message.len(), 0, 0, 0],
-        )
-    }?;
-    // An nlmsghdr of 16 bytes, the error number, and the request's own header.
+    ask(routing_socket()?.as_fd(), message)
+}
+
+/// Sends one request that wants an acknowledgement, and takes it.
+pub fn ask(socket: BorrowedFd<'_>, message: &[u8]) -> Result<()> {
+    send_request(socket, message)?;
+    // An nlmsghdr of 16 bytes, the error number, and the request's own header,
+    // with the request behind it when it is refused.
     let mut answer = [0u8; 256];
-    // SAFETY: the buffer is writable, as long as is said, and lives through the call.
-    let length = unsafe {
-        call(
-            Sysno::recvfrom,
-            [at, answer.as_mut_ptr() as usize, answer.len(), 0, 0, 0],
-        )
-    }?;
+    let length = receive_answer(socket, &mut answer)?;
     let error = answer.get(16..20).filter(|_| length >= 20);
     match error.and_then(|bytes| bytes.try_into().ok()) {
         Some(bytes) => match i32::from_ne_bytes(bytes) {
@@ -92,5 +84,30 @@ pub fn change_routing(message: &[u8]) -> Result<()> {
             errno => Err(Failure::of(Sysno::sendto, errno.saturating_neg())),
         },
         None => Err(Failure::of(Sysno::recvfrom, libc::EBADMSG)),
+    }
+}
+
+/// Sends one request.
+pub fn send_request(socket: BorrowedFd<'_>, message: &[u8]) -> Result<()> {
+    let at = reg(socket.as_raw_fd());
+    // SAFETY: the message is read only, and lives through the call; no address is given.
+    unsafe {
+        call(
+            Sysno::sendto,
+            [at, message.as_ptr() as usize, message.len(), 0, 0, 0],
+        )
+    }
+    .map(drop)
+}
+
+/// Receives one datagram; what does not fit into the buffer is cut off.
+pub fn receive_answer(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    let at = reg(socket.as_raw_fd());
+    // SAFETY: the buffer is writable, as long as is said, and lives through the call.
+    unsafe {
+        call(
+            Sysno::recvfrom,
+            [at, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0],
+        )
     }
 }

@@ -252,6 +252,21 @@ pub fn set_affinity(mask: &[u64]) -> Result<()> {
     .map(drop)
 }
 
+/// set_mempolicy(2) of the calling process: bit n of the mask is node n.
+pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<()> {
+    // The kernel takes one from the number of bits before it looks at them.
+    let bits = nodes.len() * 64 + 1;
+    // SAFETY: the mask is one live slice with a bit more than is said, less one;
+    // of an empty one nothing is read.
+    unsafe {
+        call(
+            Sysno::set_mempolicy,
+            [reg(mode), nodes.as_ptr() as usize, bits, 0, 0, 0],
+        )
+    }
+    .map(drop)
+}
+
 /// ioprio_set(2) of the calling process: class in bits 13 up, level below.
 pub fn set_io_priority(priority: u16) -> Result<()> {
     const WHO_PROCESS: usize = 1;

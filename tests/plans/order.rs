@@ -69,17 +69,22 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewUserNamespace => 3,
             EnterStep::IdMaps => 4,
             EnterStep::TimeOffsets(_) => 5,
-            EnterStep::AwaitCgroup | EnterStep::NewCgroupNamespace => 9,
+            EnterStep::AwaitCgroup
+            | EnterStep::AwaitClass
+            | EnterStep::AwaitTracer
+            | EnterStep::NewCgroupNamespace
+            | EnterStep::NetDevices => 9,
         });
         in_order(&plan.enter.first, |step| match step {
             // Whatever a step costs is counted, and limited.
-            EnterStep::AwaitCgroup => 0,
+            EnterStep::AwaitCgroup | EnterStep::AwaitClass | EnterStep::AwaitTracer => 0,
             EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 1,
             // newuidmap looks at who owns /proc/PID, which hiding changes.
             EnterStep::IdMaps => 2,
             EnterStep::Hide => 3,
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 4,
             EnterStep::NewCgroupNamespace => 5,
+            EnterStep::NetDevices => 6,
             EnterStep::NewUserNamespace | EnterStep::TimeOffsets(_) => 9,
         });
         let user = Kind::User.flag();
@@ -143,6 +148,7 @@ fn privileges_go_last_and_for_good() {
             // What needs privileges, and what the program inherits.
             ProcessStep::Personality(_)
             | ProcessStep::Affinity(_)
+            | ProcessStep::MemoryPolicy(_)
             | ProcessStep::Keyring(_)
             | ProcessStep::Terminal
             | ProcessStep::TerminalStdio

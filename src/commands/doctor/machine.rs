@@ -41,13 +41,25 @@ fn security_modules() -> Finding {
     }
 }
 
-/// For information: capsid does not use it yet.
 fn landlock() -> Finding {
-    let found = match kernel::landlock() {
-        Some(version) => format!("version {version} of its interface"),
-        None => "not in force".to_owned(),
-    };
-    Finding::ok("security", "Landlock", found, "capsid does not use it")
+    let line = Finding::ok(
+        "security",
+        "Landlock",
+        "",
+        "strict containers and sandboxes have a second fence",
+    );
+    match kernel::landlock() {
+        Some(version) => Finding {
+            found: format!("version {version} of its interface"),
+            ..line
+        },
+        None => line.is(
+            Status::Degraded,
+            "not in force",
+            "strict containers and sandboxes do without their second fence",
+            "boot with landlock in the list of lsm=, on Linux 5.13 or newer",
+        ),
+    }
 }
 
 /// Whether systemd answers this caller: it makes cgroups with `--systemd-cgroup`,

@@ -10,6 +10,7 @@ use super::scope;
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
+use crate::execute::rdt;
 use crate::state::{Container, Record, Status};
 use crate::sys;
 
@@ -74,6 +75,9 @@ fn remove(root: &Path, id: &str, force: bool) -> Result<Option<Record>> {
     scope::end(&record)?;
     if let Some(cgroup) = Cgroup::of(&record)? {
         clear(&cgroup)?;
+    }
+    if let Some(rdt) = &record.rdt {
+        rdt::leave(rdt)?;
     }
     container.remove()?;
     Ok(Some(record))

@@ -7,6 +7,7 @@ use super::profile;
 
 use crate::commands::hardening;
 use crate::commands::options::{all, given, is_on, switch, text, texts};
+use crate::commands::reports::{self, Extent};
 use crate::error::{Error, Result};
 
 /// What was written, on the command line or in a profile.
@@ -23,6 +24,8 @@ pub(super) struct Choices {
     pub(super) image: Option<String>,
     #[serde(deserialize_with = "profile::word")]
     pub(super) timeout: Option<String>,
+    #[serde(skip)]
+    pub(super) report_denials: Option<Extent>,
     #[serde(skip)]
     pub(super) record_profile: Option<String>,
     #[serde(skip)]
@@ -190,7 +193,9 @@ pub(super) fn definitions() -> Vec<Arg> {
         "quiet" => one.short('q'),
         _ => one,
     });
-    all.chain(hardening::options()).collect()
+    all.chain([reports::option()])
+        .chain(hardening::options())
+        .collect()
 }
 
 impl Choices {
@@ -205,6 +210,7 @@ impl Choices {
             rootfs: given(matches, "rootfs"),
             image: given(matches, "image"),
             timeout: given(matches, "timeout"),
+            report_denials: reports::extent(matches)?,
             record_profile: given(matches, "record-profile"),
             json_status: given(matches, "json-status"),
             detach: is_on(matches, "detach"),

@@ -12,6 +12,7 @@ use super::net::Written;
 use super::paths::{self, Shown, Surroundings};
 use crate::commands::go_flags;
 use crate::commands::hardening;
+use crate::commands::reports::Extent;
 use crate::error::{Error, Result};
 use crate::execute::supervisor::Purpose;
 use crate::host::userland::Found;
@@ -33,6 +34,8 @@ pub(super) struct Asked {
     pub(super) timeout: Option<Duration>,
     /// Say nothing about refused calls.
     pub(super) quiet: bool,
+    /// Tell which files and peers were refused as well.
+    pub(super) all_denials: bool,
     /// Where to write a profile that covers the program's system calls.
     pub(super) record_profile: Option<PathBuf>,
     /// Which descriptor is told of its life.
@@ -61,6 +64,7 @@ impl Asked {
         let limits = limits(&choices)?;
         let bundle = absolute(choices.bundle);
         let detach = choices.detach;
+        let asked_user = choices.user.as_deref().map(user).transpose()?;
         let request = Request {
             command: match choices.command.is_empty() {
                 true => wishes.command,
@@ -82,12 +86,7 @@ impl Asked {
             }
             .read()?,
             env: [wishes.env, own].concat(),
-            user: choices
-                .user
-                .as_deref()
-                .map(user)
-                .transpose()?
-                .or(wishes.user),
+            user: asked_user.or(wishes.user),
             hostname: choices.hostname,
             directory: shown.directory.or(wishes.directory),
             limits,
@@ -99,6 +98,7 @@ impl Asked {
             seccomp: seccomp(choices.seccomp.as_deref(), &here)?,
             hardening: hardening::of_words(choices.hardening.as_deref(), &choices.relax)?,
             quiet: choices.quiet,
+            all_denials: choices.report_denials == Some(Extent::All),
             record_profile: absolute(choices.record_profile),
             json_status: choices.json_status,
             detach,
@@ -120,6 +120,7 @@ impl Asked {
         let watched = [
             (attached, "--net pasta"),
             (self.record_profile.is_some(), "--record-profile"),
+            (self.all_denials, "--report-denials=all"),
             (self.timeout.is_some(), "--timeout"),
         ];
         for (given, option) in watched {
@@ -128,6 +129,12 @@ impl Asked {
                     "{option} needs the foreground: leave --detach out"
                 )));
             }
+        }
+        if self.all_denials && self.record_profile.is_some() {
+            return Err(Error::Usage(
+                "--record-profile lets calls through that --report-denials denies: give one of them"
+                    .into(),
+            ));
         }
         Ok(self)
     }
@@ -140,6 +147,12 @@ impl Asked {
         }
         let told = !self.quiet || self.json_status.is_some();
         (told && !self.detach).then(|| Purpose::Report(Denials::default()))
+    }
+
+    /// What is told of files and peers, to a person or a program.
+    pub(super) fn extent(&self) -> Option<Extent> {
+        let told = !self.quiet || self.json_status.is_some();
+        (told && self.all_denials).then_some(Extent::All)
     }
 
     /// The controllers of limits that were asked for.

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
 use syscalls::Sysno;
 
 use crate::error::{Error, Failure, Result};
@@ -36,6 +37,25 @@ impl Copy {
             act: Box::new(move || Ok(step(from, to))),
         }
     }
+}
+
+/// Refuses a directory of the host as one of the three: below it the program
+/// would reach by `openat` and `fchdir` what no mount shows it, and Landlock,
+/// which knows nothing of modes, owners and times, would be all that is left.
+pub(super) fn refuse_directories() -> Result<()> {
+    for (number, stream) in open_ones() {
+        let found = fstat(stream).map_err(|errno| {
+            let error = std::io::Error::from(errno);
+            Error::io("look at", "a standard stream", Sysno::fstat, &error)
+        })?;
+        if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
+            return Err(Error::Usage(format!(
+                "descriptor {number} is a directory, and all below it would be open to the program; \
+                 redirect it from /dev/null, and give the directory with --ro or --rw"
+            )));
+        }
+    }
+    Ok(())
 }
 
 impl Streams {

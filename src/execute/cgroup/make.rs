@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use syscalls::Sysno;
 
 use super::handing_down::{not_handed_down, not_listed};
-use super::{Cgroup, limits, remove_at};
+use super::{Cgroup, limits, owner, remove_at};
 use crate::error::{Error, Result};
 use crate::plan::cgroup::{CgroupPlan, Limit};
 use crate::plan::devices::DeviceFilter;
@@ -132,6 +132,9 @@ fn limit(
     }
     if let Some(devices) = &plan.devices {
         attach(cgroup, devices)?;
+    }
+    if let Some(uid) = plan.owner {
+        owner::give(cgroup, uid)?;
     }
     Ok(left_out)
 }

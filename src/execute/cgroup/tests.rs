@@ -38,6 +38,7 @@ impl Ground {
             devices: None,
             notes: Vec::new(),
             scope: None,
+            owner: None,
         }
     }
 

@@ -212,6 +212,7 @@ fn scope() -> Scope {
         devices: None,
         notes: Vec::new(),
         scope: None,
+        owner: None,
     };
     let request = Request {
         id: "box",

@@ -1,16 +1,16 @@
 //! One more process in a container that runs.
 
-use oci_spec::runtime::{LinuxPersonality, Process};
+use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
 use super::{
-    Planned, available, early_limits, environment, fence_steps, handled_files, one, program_name,
-    sets_limits_early,
+    Planned, available, early_limits, environment, fence_steps, handled_files, of_linux, one,
+    program_name, sets_limits_early,
 };
 use crate::error::Problem;
 use crate::host::Facts;
 use crate::plan::landlock::Whose;
 use crate::plan::process::{self, Ending, Surroundings};
-use crate::plan::steps::{Affinity, ProcessStep, RootStep};
+use crate::plan::steps::{Affinity, EnterStep, ProcessStep, RootStep};
 use crate::plan::{Plan, enter, filter, program};
 use crate::policy::landlock::Fence;
 use crate::seccomp::{Asks, Filter};
@@ -35,6 +35,10 @@ pub struct Target {
     pub fence: Option<Fence>,
     /// `linux.personality` as it was at create.
     pub personality: Option<LinuxPersonality>,
+    /// `linux.memoryPolicy` as it was at create.
+    pub memory_policy: Option<LinuxMemoryPolicy>,
+    /// The runtime puts the process into its resctrl class.
+    pub awaits_class: bool,
     /// systemd puts the process into its cgroup.
     pub awaits_cgroup: bool,
 }
@@ -57,16 +61,17 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let limits = early_limits(process, facts, in_user_namespace);
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
     let mut enter = enter.map_err(one)?;
+    if target.awaits_class {
+        enter.first.insert(0, EnterStep::AwaitClass);
+    }
     if target.awaits_cgroup {
         enter.await_cgroup();
     }
     let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
-    let domain = target
-        .personality
-        .as_ref()
-        .map(process::personality)
-        .into_iter();
-    steps.splice(1..1, domain.chain(last.map(ProcessStep::Affinity)));
+    let (domain, policy) = (target.personality.as_ref(), target.memory_policy.as_ref());
+    let inherited = of_linux(domain, policy).map_err(one)?;
+    let last = last.map(ProcessStep::Affinity);
+    steps.splice(1..1, inherited.into_iter().chain(last));
     let root = root_of_exec(process, facts, target, in_user_namespace)?;
     let ending = Ending {
         park: false,
@@ -74,6 +79,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         first_closed: 3 + target.preserved_fds,
         init: None,
         filter: filter::plan(&target.filter, Asks::Nobody)?,
+        traced: None,
         labels: process::labels(process).map_err(one)?,
         restrict: handled_files(&root),
     };
@@ -83,6 +89,8 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         ids: None,
         limits: Vec::new(),
         enter,
+        rdt: None,
+        net_devices: Vec::new(),
         sources: Vec::new(),
         root,
         process: steps,

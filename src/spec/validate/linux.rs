@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oci_spec::runtime::{
-    Linux, LinuxDevice, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, LinuxSeccomp,
-    MemoryPolicyFlagType, MemoryPolicyModeType,
+    Linux, LinuxDevice, LinuxDeviceType, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNetDevice,
+    LinuxSeccomp, MemoryPolicyFlagType, MemoryPolicyModeType,
 };
 
 use super::findings::Findings;
@@ -149,7 +149,7 @@ fn check_net_devices(
     findings: &mut Findings,
 ) {
     let devices = linux.net_devices().iter().flatten();
-    for (host, device) in devices {
+    for (host, device) in devices.clone() {
         let at = format!("/linux/netDevices/{}", escape(host));
         if !namespaces.has(Kind::Network) {
             findings.problem(
@@ -164,6 +164,10 @@ fn check_net_devices(
             );
         }
         let inside = device.name().as_deref().filter(|name| !name.is_empty());
+        if let Some(name) = inside.filter(|name| name.contains('%') && !is_template(name)) {
+            let text = format!("{name:?}: a template has one % in it, followed by d");
+            findings.problem(&at, text);
+        }
         for name in [Some(host.as_str()), inside].into_iter().flatten() {
             let bad = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '\0');
             if matches!(name, "" | "." | "..") || name.len() > INTERFACE_LIMIT || name.contains(bad)
@@ -175,6 +179,23 @@ fn check_net_devices(
             }
         }
     }
+    let names = devices.map(|(host, device)| inside_name(host, device));
+    let mut names: Vec<_> = names.filter(|name| !is_template(name)).collect();
+    names.sort_unstable();
+    for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
+        let text = format!("two interfaces would be {:?} in the container", pair[0]);
+        findings.problem("/linux/netDevices", text);
+    }
+}
+
+/// In a template the kernel puts a free number.
+fn is_template(name: &str) -> bool {
+    name.matches('%').count() == 1 && name.contains("%d")
+}
+
+fn inside_name<'a>(host: &'a str, device: &'a LinuxNetDevice) -> &'a str {
+    let name = device.name().as_deref().filter(|name| !name.is_empty());
+    name.unwrap_or(host)
 }
 
 fn check_listener(seccomp: &LinuxSeccomp, findings: &mut Findings) {
@@ -212,8 +233,15 @@ fn check_rdt(rdt: &LinuxIntelRdt, findings: &mut Findings) {
         ("memBwSchema", rdt.mem_bw_schema()),
     ] {
         if let Some(schema) = schema {
-            findings.c_string(format_args!("/linux/intelRdt/{name}"), schema);
+            findings.line(format_args!("/linux/intelRdt/{name}"), schema);
         }
+    }
+    if let Some(schema) = rdt.mem_bw_schema()
+        && !schema.is_empty()
+        && !schema.starts_with("MB:")
+    {
+        let text = format!("{schema:?} does not begin with MB:");
+        findings.problem("/linux/intelRdt/memBwSchema", text);
     }
     for (index, schema) in rdt.schemata().iter().flatten().enumerate() {
         findings.c_string(format_args!("/linux/intelRdt/schemata/{index}"), schema);
@@ -258,6 +286,14 @@ fn check_memory_policy(policy: &LinuxMemoryPolicy, findings: &mut Findings) {
     let flags = policy.flags().as_deref().unwrap_or_default();
     if flags.contains(&MpolFStaticNodes) && flags.contains(&MpolFRelativeNodes) {
         let text = "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other";
+        findings.problem("/linux/memoryPolicy/flags", text);
+    }
+    let of_nodes = [MpolFStaticNodes, MpolFRelativeNodes];
+    let bare = nodes.is_empty() && matches!(policy.mode(), MpolLocal | MpolPreferred);
+    if let Some(flag) = flags.iter().find(|flag| of_nodes.contains(flag))
+        && bare
+    {
+        let text = format!("{flag} says how nodes are meant, and there are none");
         findings.problem("/linux/memoryPolicy/flags", text);
     }
     if flags.contains(&MpolFNumaBalancing) && !matches!(policy.mode(), MpolBind | MpolPreferredMany)

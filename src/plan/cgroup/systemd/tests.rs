@@ -21,6 +21,7 @@ fn empty() -> CgroupPlan {
         devices: None,
         notes: Vec::new(),
         scope: None,
+        owner: None,
     }
 }
 
