@@ -367,12 +367,12 @@ impl fmt::Display for Failure {
 /// The error number in words, with its symbol.
 ///
 /// ENOENT is worded differently from libc on purpose: engines take the usual
-/// words for "the program to run does not exist" and exit with 127, whatever
-/// was missing.
+/// words, and podman also "not found", for "the program to run does not exist"
+/// and exit with 127, whatever was missing.
 pub fn errno_text(errno: i32) -> String {
     let known = nix::errno::Errno::from_raw(errno);
     match known {
-        nix::errno::Errno::ENOENT => "not found (ENOENT)".into(),
+        nix::errno::Errno::ENOENT => "absent (ENOENT)".into(),
         nix::errno::Errno::UnknownErrno => format!("error {errno}"),
         _ => {
             let mut words = known.desc().to_owned();

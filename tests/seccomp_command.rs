@@ -277,9 +277,9 @@ fn what_is_not_a_file_is_an_error() {
     let dir = scratch.0.to_string_lossy().into_owned();
     for (file, words) in [
         (dir.as_str(), "is a directory"),
-        ("/no/such/file", "not found (ENOENT)"),
+        ("/no/such/file", "absent (ENOENT)"),
         ("/dev/zero", "larger than 16 MiB"),
-        ("", "not found (ENOENT)"),
+        ("", "absent (ENOENT)"),
     ] {
         let (code, _, err) = seccomp(&["check", file]);
         assert!(code == 1 && err.contains(words), "{file}: {err}");

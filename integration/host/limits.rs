@@ -119,7 +119,7 @@ fn unified(file: &str, value: &str) -> Value {
 fn unknown_files_are_named(test: &Test) {
     let bundle = limited(test, &unified("cgroup.nonesuch", "1"));
     let file = cgroup(&bundle).join("cgroup.nonesuch");
-    bundle.refused(&["write 1 to", &file.to_string_lossy(), "not found (ENOENT)"]);
+    bundle.refused(&["write 1 to", &file.to_string_lossy(), "absent (ENOENT)"]);
     let bundle = limited(test, &unified("cgroup.max.depth", "-5"));
     bundle.refused(&["write -5 to", "cgroup.max.depth", "(ERANGE)"]);
     let bundle = limited(test, &unified("cgroup.procs", "1"));

@@ -62,7 +62,7 @@ fn files_and_peers_with_their_options(test: &Test) {
          bash -c 'echo >/dev/tcp/{ELSEWHERE}/7'; exit 5"
     );
     let output = sandbox.sh(&script).code(5);
-    let missing = "not found (ENOENT): it is on this host and not inside; to allow it: ";
+    let missing = "absent (ENOENT): it is on this host and not inside; to allow it: ";
     has_line(
         &output,
         &format!("read {hidden} by cat and ls, "),

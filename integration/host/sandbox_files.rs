@@ -191,7 +191,7 @@ fn what_is_refused(test: &Test) {
     let state = Sandbox::new(test).state.display().to_string();
     let above = test.dir.display().to_string();
     let cases: [(&[&str], &str); 21] = [
-        (&["--ro", "/no/such"], "not found (ENOENT)"),
+        (&["--ro", "/no/such"], "absent (ENOENT)"),
         (&["--ro", ""], "no path is given"),
         (&["--ro", "/"], "would show the whole host"),
         (&["--rw", "/dev"], "would show the whole host"),
@@ -209,7 +209,7 @@ fn what_is_refused(test: &Test) {
         (&["--timeout", "0"], "a time like 90s"),
         (&["--user", "root"], "give numbers"),
         (&["--tty", "maybe"], "auto, yes or no"),
-        (&["--seccomp", "no-such-file"], "not found (ENOENT)"),
+        (&["--seccomp", "no-such-file"], "absent (ENOENT)"),
         (&["--relax", "no-such-rule"], "no-such-rule"),
         (&["--hostname", "a b"], "a host name has"),
     ];

@@ -85,7 +85,7 @@ mod tests {
         let error = step_error(step("bind /x on /y"), "nope", failure, None);
         assert_eq!(
             error.to_string(),
-            "step 5 of 9: bind /x on /y: move_mount: not found (ENOENT)"
+            "step 5 of 9: bind /x on /y: move_mount: absent (ENOENT)"
         );
     }
 }
