@@ -344,8 +344,7 @@ fn enter_scope(plan: &CgroupPlan, manager: &mut Manager, pid: i32) -> Result<Vec
     // systemd can accept a process and not move it: one of another user, or one
     // that its own pid namespace numbers differently.
     let facts = CgroupFacts::of(pid)?;
-    let below = facts.own.strip_prefix("/").unwrap_or(&facts.own);
-    if plan.mount.join(below) != plan.path {
+    if facts.own_directory(&plan.mount) != plan.path {
         return Err(Error::Missing {
             doing: format!("have {} put in {}", scope.unit, plan.path.display()),
             missing: format!("the process is in {} instead", facts.own.display()),

@@ -1,8 +1,9 @@
 //! Which cgroup a container gets, and who makes it: shared by `create`, `run`,
 //! `explain` and `doctor`.
 //!
-//! In this order: what `--cgroup-manager disabled` and `--systemd-cgroup` say; a cgroup that the caller may
-//! make; for ordinary users a scope of their own systemd; none.
+//! In this order: what `--cgroup-manager disabled` and `--systemd-cgroup` say; a
+//! cgroup that the caller may make; for ordinary users a scope of their own
+//! systemd; none.
 
 use std::path::Path;
 

@@ -76,6 +76,11 @@ impl CgroupFacts {
         })
     }
 
+    /// The directory of the own cgroup, for a cgroup2 file system that is mounted there.
+    pub fn own_directory(&self, mount: &Path) -> PathBuf {
+        mount.join(self.own.strip_prefix("/").unwrap_or(&self.own))
+    }
+
     /// Whether the cgroup at the absolute `path` can be made and entered from the own one.
     ///
     /// Entering needs write access to `cgroup.procs` of the nearest ancestor that

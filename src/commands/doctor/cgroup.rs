@@ -143,7 +143,7 @@ fn controller(
 
 /// Seen at a cgroup that has the memory controller, of which the root shows nothing.
 fn swap(cgroups: &CgroupFacts, mount: &Path, parent: &Path) -> Option<Finding> {
-    let own = mount.join(cgroups.own.strip_prefix("/").unwrap_or(&cgroups.own));
+    let own = cgroups.own_directory(mount);
     let seen = [own.as_path(), parent]
         .into_iter()
         .find(|level| level.join("memory.max").exists())?;

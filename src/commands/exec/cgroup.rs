@@ -106,8 +106,8 @@ fn slashed(path: &Path) -> String {
 
 fn path_of(pid: i32) -> Result<PathBuf> {
     let facts = CgroupFacts::of(pid)?;
-    let mount = facts.mount.unwrap_or_default();
-    Ok(mount.join(facts.own.strip_prefix("/").unwrap_or(&facts.own)))
+    let mount = facts.mount.as_deref().unwrap_or(Path::new(""));
+    Ok(facts.own_directory(mount))
 }
 
 /// The cgroup that the container's first process is in now.
