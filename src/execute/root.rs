@@ -46,6 +46,11 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::ReadonlyRoot => make_mount_readonly(root_of(walk)?),
         RootStep::Pivot => pivot(root_of(walk)?),
         RootStep::MoveRoot => move_root(walk),
+        RootStep::WorkingDirectory(path) => {
+            // What hinders here hinders entering it too, which is where it is told.
+            let _made = lookup::open_or_make(root_of(walk)?, path, Make::Directory);
+            Ok(())
+        }
         RootStep::Secrets(step) => secrets::put(walk, step),
         RootStep::Fence(step) => fence::step(walk, step),
         RootStep::RootPropagation(flags) => mount::set_propagation(c"/", *flags),
