@@ -206,7 +206,7 @@ const HINTS: &[Hint] = &[
         Sysno::openat2,
         libc::ENOENT,
         "change to directory",
-        "process.cwd is not in the root file system, where it could not be made",
+        "process.cwd is not in the root file system; only create makes it, where that can be written",
     ),
     hint(
         Sysno::openat2,
