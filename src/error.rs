@@ -303,6 +303,8 @@ pub enum Error {
         /// How it ended, with what it wrote.
         outcome: String,
     },
+    /// A rule of capsid's, or of root's policy file, does not allow what was asked for.
+    Refused(Box<Error>),
     /// The child ended without a word.
     Died {
         /// The wait status in words.
@@ -334,6 +336,11 @@ impl Error {
             object,
             Failure::of(sysno, error.raw_os_error().unwrap_or(libc::EIO)),
         )
+    }
+
+    /// The same error, of what is not allowed.
+    pub fn refused(self) -> Self {
+        Error::Refused(Box::new(self))
     }
 
     /// The same from nix.
@@ -437,6 +444,7 @@ impl fmt::Display for Error {
             } => {
                 write!(f, "error running {which} ({}): {outcome}", path.display())
             }
+            Error::Refused(why) => why.fmt(f),
             Error::Died { how, during } => {
                 write!(
                     f,

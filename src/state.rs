@@ -66,6 +66,12 @@ pub struct Record {
     /// The bundle's hooks as they were at create: later edits have no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
+    /// `sha256:` and the digest of config.json, where somebody wanted to know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_digest: Option<String>,
+    /// That digest was demanded: `exec` holds config.json against it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub config_pinned: bool,
     /// The system calls that the container may make, as decided at create:
     /// what `exec` loads.
     pub filter: Filter,

@@ -10,6 +10,8 @@ mod options;
 mod root;
 
 mod announce;
+mod audit;
+mod audited;
 mod best_effort;
 mod create;
 mod creation;

@@ -13,6 +13,7 @@ use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
 use crate::host::Facts;
 use crate::host::mountinfo;
+use crate::image::Digest;
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     pub(super) bundle: Bundle,
     /// What only a sandbox has: it comes from options and from no file.
     pub(super) sandbox: Option<Sandboxed>,
+    /// The digest of config.json, where somebody wants to know it.
+    pub(super) digest: Option<Digest>,
 }
 
 /// What a sandbox has besides its configuration.
@@ -52,6 +55,18 @@ impl Entry {
         Ok(Self {
             bundle,
             sandbox: None,
+            digest: None,
+        })
+    }
+
+    /// The same with the digest of its configuration.
+    pub(super) fn measured(bundle: &Path) -> Result<Self> {
+        let mut digest = None;
+        let bundle = bundle::read_and(bundle, &mut |bytes| digest = Some(Digest::of(bytes)))?;
+        Ok(Self {
+            bundle,
+            sandbox: None,
+            digest,
         })
     }
 }
@@ -70,6 +85,8 @@ pub(super) struct Prepared {
     pub(super) network: Option<Network>,
     /// Of a sandbox, and of no bundle.
     pub(super) sandbox: bool,
+    /// The digest of config.json, where somebody wants to know it.
+    pub(super) digest: Option<Digest>,
 }
 
 impl Prepared {
@@ -108,7 +125,9 @@ impl Prepared {
         if matches!(purpose, Purpose::Record(_)) {
             // While calls are written down only the floor denies any.
             let permitted = self.hardened.hardening.permit(Rule::SeccompDefault);
-            permitted.map_err(|refusal| Error::Usage(format!("--record-profile: {refusal}")))?;
+            permitted.map_err(|refusal| {
+                Error::Usage(format!("--record-profile: {refusal}")).refused()
+            })?;
         }
         let judge = self.hardened.filter.judge();
         let judge = judge.map_err(|problems| self.refused(problems))?;
@@ -132,7 +151,11 @@ impl Prepared {
 /// Judges a configuration; touches nothing.
 pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
-    let Entry { bundle, sandbox } = entry;
+    let Entry {
+        bundle,
+        sandbox,
+        digest,
+    } = entry;
     let hardening = match &sandbox {
         Some(sandbox) => hardening::settle(&sandbox.hardening, Level::Strict)?,
         None => hardening::settle(&global.hardening, Level::Baseline)?,
@@ -144,9 +167,9 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
             privileged: facts.privileged,
         },
     )?;
-    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| Error::Spec {
-        file: file.clone(),
-        problems,
+    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| {
+        let file = file.clone();
+        Error::Spec { file, problems }.refused()
     })?;
     hardened.warnings.iter().for_each(log::warning);
     let rootfs = match &sandbox {
@@ -187,6 +210,7 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         parent_mount,
         sandbox: sandbox.is_some(),
         network: sandbox.and_then(|sandbox| sandbox.network),
+        digest,
     })
 }
 

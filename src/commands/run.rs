@@ -86,7 +86,12 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         life::delete::delete(&global.root, id, true, &hooks::run_poststop)?;
     }
     let ended = ended?;
-    system_calls::tell(&created, ended, args.record_profile.as_deref())?;
+    system_calls::tell(
+        &created,
+        &global.root,
+        ended,
+        args.record_profile.as_deref(),
+    )?;
     reports::tell(created.tracer.as_ref());
     Ok(ended.status())
 }

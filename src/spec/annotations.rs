@@ -1,6 +1,8 @@
 //! Annotations of a bundle that capsid itself reads: what the specification has
 //! no field for.
 
+use std::collections::BTreeMap;
+
 use oci_spec::runtime::Spec;
 
 /// `true`: the container's first process stays as its init.
@@ -10,6 +12,13 @@ pub const INIT: &str = "dev.capsid.init";
 pub fn value<'a>(spec: &'a Spec, name: &str) -> Option<&'a str> {
     let all = spec.annotations().as_ref()?;
     all.get(name).map(String::as_str)
+}
+
+/// All of them.
+pub fn all(spec: &Spec) -> BTreeMap<String, String> {
+    let all = spec.annotations().iter().flatten();
+    all.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// Whether the container's first process stays as its init.

@@ -35,7 +35,8 @@ pub(super) fn of(args: &ExecArgs, record: &Record, hardening: &Hardening) -> Res
     let file = args.source(record);
     let warnings = validate::validate_process(&process, &file)?;
     warnings.iter().for_each(log::warning);
-    policy::harden(&mut process, hardening).map_err(|problems| Error::Spec { file, problems })?;
+    policy::harden(&mut process, hardening)
+        .map_err(|problems| Error::Spec { file, problems }.refused())?;
     Ok(process)
 }
 
