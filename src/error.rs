@@ -165,6 +165,8 @@ checks! {
     WrongNamespaceType => "the file is a namespace of another type",
     /// A procfs file is not on a procfs (CVE-2019-16884 class).
     NotProcfs => "the file is not on a procfs",
+    /// Between measuring the root file system and attaching it, another took its place.
+    RootReplaced => "another directory is there now than the one that was measured",
     /// A file to copy into a fresh tmpfs changed or nests too deeply.
     CopyTooDeep => "the directory tree to copy is nested too deeply",
 }

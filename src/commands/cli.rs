@@ -10,8 +10,8 @@ use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
 use super::{
-    audit, create, delete, doctor, events, exec, explain, features, kill, list, pause, ps, resume,
-    root, run, sandbox, seccomp, spec, start, state, update,
+    audit, create, delete, digest, doctor, events, exec, explain, features, kill, list, pause, ps,
+    resume, root, run, sandbox, seccomp, spec, start, state, update,
 };
 use crate::error::{Error, Result};
 use crate::execute::protect::{self, Ids};
@@ -56,6 +56,7 @@ const COMMANDS: &[(&str, Definition)] = &[
     ("features", features::command),
     ("seccomp", seccomp::command),
     ("audit", audit::command),
+    ("digest", digest::command),
 ];
 
 /// Commands whose operands belong to another program, or may look like options.
@@ -73,6 +74,7 @@ const STATELESS: &[&str] = &[
     "doctor",
     "seccomp",
     "audit",
+    "digest",
 ];
 
 /// One line per command that does something.
@@ -99,6 +101,7 @@ fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
         "features" => features::run(global, matches),
         "seccomp" => seccomp::run(global, matches),
         "audit" => audit::run(global, matches),
+        "digest" => digest::run(global, matches),
         _ => Err(unknown_command(global.called_as, name)),
     }
 }

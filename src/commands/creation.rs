@@ -1,5 +1,6 @@
 //! How a container comes to be: shared by `create` and `run`.
 
+use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::Hook;
@@ -9,7 +10,7 @@ use super::create::CreateArgs;
 use super::hooks::{run_poststop, state_of};
 use super::notify::{self, Notify};
 use super::prepared::{Entry, Prepared, prepare};
-use super::{announce, audited, descriptors, life, system_calls};
+use super::{announce, audited, descriptors, life, pins, system_calls};
 use crate::audit::{self, What};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
@@ -24,6 +25,7 @@ use crate::execute::systemd::Manager;
 use crate::execute::tracer::Tracer;
 use crate::execute::{hooks, start_socket};
 use crate::host::cgroup::CgroupFacts;
+use crate::image::Tree;
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::Options;
@@ -72,13 +74,18 @@ pub(super) struct Created {
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<Created> {
     check_id(&args.id)?;
     descriptors::close_on_exec()?;
-    if !audited::is_on() {
-        return create_bundle(global, Entry::read(&args.bundle)?, args, mode);
-    }
     let command = if mode.park { "create" } else { "run" };
-    let entry = Entry::measured(&args.bundle)?;
-    let annotations = annotations::all(&entry.bundle.spec);
-    create_bundle(global, entry, args, mode).inspect_err(|error| {
+    let mut annotations = BTreeMap::new();
+    let attempt = || {
+        let pin = args.pins.config;
+        if !audited::is_on() && pin.is_none() {
+            return create_bundle(global, Entry::read(&args.bundle)?, args, mode);
+        }
+        let entry = Entry::measured(&args.bundle, pin)?;
+        annotations = annotations::all(&entry.bundle.spec);
+        create_bundle(global, entry, args, mode)
+    };
+    attempt().inspect_err(|error| {
         audited::refused(command, &args.id, &global.root, &annotations, error);
     })
 }
@@ -89,7 +96,8 @@ fn create_bundle(global: &Global, entry: Entry, args: &CreateArgs, mode: Mode) -
         .no_new_keyring
         .then_some((Rule::Keyring, By::NoNewKeyring));
     global.hardening.relaxed.extend(keyring);
-    let prepared = prepare(&global, entry, &args.id)?;
+    let mut prepared = prepare(&global, entry, &args.id)?;
+    prepared.tree = args.pins.check_rootfs(&prepared)?;
     let terminal = prepared.terminal();
     announce::check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
     create_in(
@@ -124,11 +132,13 @@ pub(super) fn create_in(
         die_with_parent: mode.die_with_parent,
         notify,
         traced: mode.tracer.is_some(),
+        measured: prepared.tree.as_ref().map(Tree::identity).transpose()?,
         asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
     };
     let (plan, warnings) = prepared.plan(options)?;
     warnings.iter().for_each(log::warning);
+    pins::check_plan(prepared.tree.as_ref(), &plan)?;
     for name in plan.skipped_system_calls() {
         log::debug(format!("seccomp: {name} is no system call of this machine"));
     }
@@ -158,6 +168,7 @@ pub(super) fn create_in(
         secrets: mode.secrets,
         plan: &plan,
         parked: mode.park,
+        rootfs: prepared.tree.as_ref().map(|tree| tree.digest.to_string()),
         borrowed: None,
     }
     .carry_out(&plan, mode.park)
@@ -184,6 +195,8 @@ struct Creation<'a> {
     plan: &'a Plan,
     /// It waits for `start`.
     parked: bool,
+    /// The digest that its root file system was held against.
+    rootfs: Option<String>,
     /// Interfaces of the host that are inside, until the container is there.
     borrowed: Option<Borrowed>,
 }
@@ -263,7 +276,7 @@ impl Creation<'_> {
             program: &record.late_steps.program,
             level: record.hardening.level,
             rules: &record.outcomes,
-            rootfs: None,
+            rootfs: self.rootfs.as_deref(),
         }];
         whats.extend(audit::relaxed(&record.outcomes).map(|(rule, by)| What::Relax { rule, by }));
         if !self.parked {

@@ -6,14 +6,14 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
-use super::hardening;
 use super::place::{Place, Wish};
+use super::{hardening, pins};
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
 use crate::host::Facts;
 use crate::host::mountinfo;
-use crate::image::Digest;
+use crate::image::{Digest, Tree};
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
@@ -59,12 +59,17 @@ impl Entry {
         })
     }
 
-    /// The same with the digest of its configuration.
-    pub(super) fn measured(bundle: &Path) -> Result<Self> {
+    /// The same with the digest of its configuration, which may have to be this one.
+    pub(super) fn measured(bundle: &Path, pin: Option<Digest>) -> Result<Self> {
         let mut digest = None;
-        let bundle = bundle::read_and(bundle, &mut |bytes| digest = Some(Digest::of(bytes)))?;
+        let read = bundle::read_and(bundle, &mut |bytes| digest = Some(Digest::of(bytes)));
+        if let Some(found) = digest {
+            // First: what another configuration says does not matter.
+            let at = bundle.join("config.json").display().to_string();
+            pins::expect(pin, found, &at, "--pin-config")?;
+        }
         Ok(Self {
-            bundle,
+            bundle: read?,
             sandbox: None,
             digest,
         })
@@ -87,6 +92,8 @@ pub(super) struct Prepared {
     pub(super) sandbox: bool,
     /// The digest of config.json, where somebody wants to know it.
     pub(super) digest: Option<Digest>,
+    /// The root file system as it was measured, if a digest is demanded.
+    pub(super) tree: Option<Tree>,
 }
 
 impl Prepared {
@@ -106,6 +113,7 @@ impl Prepared {
             network: self.network.clone(),
             asks: Asks::Nobody,
             traced: false,
+            measured: None,
             plain_paths: self.sandbox,
             cgroup: self.cgroup.clone(),
         }
@@ -211,6 +219,7 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         sandbox: sandbox.is_some(),
         network: sandbox.and_then(|sandbox| sandbox.network),
         digest,
+        tree: None,
     })
 }
 

@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::cli::{Global, print};
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
+use super::pins::Pins;
 use super::prepared::{Entry, Sandboxed, prepare};
 use super::{
     announce, audited, descriptors, explain, hooks, life, reports, root, run, secrets, system_calls,
@@ -346,6 +347,7 @@ fn create(
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        pins: Pins::default(),
     };
     let mode = Mode {
         park: false,

@@ -101,6 +101,14 @@ pub enum RootStep {
         /// The root file system on the host.
         path: CString,
     },
+    /// Refuse a root file system that is another directory than the one that was
+    /// measured.
+    ExpectRoot {
+        /// The file system it is on.
+        dev: u64,
+        /// Its inode number there.
+        ino: u64,
+    },
     /// Become the container's user and group 0.
     BecomeRoot,
     /// One of `mounts`.
@@ -218,6 +226,9 @@ impl RootStep {
                 format!("open the bind source {}", source.unwrap_or_default())
             }
             RootStep::AttachRoot { path } => format!("attach the root file system {}", Text(path)),
+            RootStep::ExpectRoot { .. } => {
+                "look whether it is the directory that was measured".to_owned()
+            }
             RootStep::BecomeRoot => "become user 0 and group 0 of the user namespace".into(),
             RootStep::Mount(mount) => mount.describe(sources),
             RootStep::Device(device) => device.to_string(),

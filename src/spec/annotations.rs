@@ -26,6 +26,9 @@ pub fn has_init(spec: &Spec) -> bool {
     value(spec, INIT) == Some("true")
 }
 
+/// The digest that the root file system must have.
+pub const DIGEST_ROOTFS: &str = "dev.capsid.digest.rootfs";
+
 /// TCP ports that the program may bind, with commas in between.
 pub const TCP_BIND: &str = "dev.capsid.tcp.bind";
 

@@ -17,6 +17,7 @@ pub mod directory;
 pub mod fd;
 pub mod guard;
 pub mod landlock;
+pub mod measure;
 pub mod mount;
 pub mod net;
 pub mod notify;

@@ -76,7 +76,7 @@ fn a_container_that_was_created() {
         row.starts_with("2026-11-25T21:50:00  create   0/1000 conmon 77 "),
         "{row}"
     );
-    assert!(row.contains(" pids=\"relaxed by --relax\" "), "{row}");
+    assert!(row.contains(" pids=\"relaxed by --relax\""), "{row}");
     assert!(
         row.contains("nerdctl/name=web") && !row.contains("userns"),
         "{row}"
