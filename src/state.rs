@@ -14,9 +14,11 @@ use crate::spec::annotations::INIT;
 
 mod directory;
 mod entries;
+mod users;
 
 pub use directory::{Container, Lock, Root, Slot};
 pub use entries::names;
+pub use users::{OfUser, of_users};
 
 /// The format of `state.json`. A record with another number is refused, not guessed at.
 pub const FORMAT: u32 = 3;

@@ -16,6 +16,7 @@ mod span;
 
 pub use line::{journal_entry, line};
 pub use names::names;
+pub use reading::harmless_json;
 pub use safe::Safe;
 pub use span::Since;
 

@@ -86,9 +86,9 @@ impl Reading {
         }
         Some(match (self.form, sender) {
             (Form::Table, sender) => row(&value, sender.as_deref()),
-            (Form::Json, None) => format!("{}\n", escaped(&text)),
+            (Form::Json, None) => format!("{}\n", harmless_json(&text)),
             (Form::Json, Some(uid)) => {
-                format!("{{\"journalUid\":{uid},{}\n", escaped(&text[1..]))
+                format!("{{\"journalUid\":{uid},{}\n", harmless_json(&text[1..]))
             }
         })
     }
@@ -141,11 +141,11 @@ impl Reading {
     }
 }
 
-/// JSON stays what it is, and acts on no terminal.
-fn escaped(json: &str) -> String {
+/// JSON that means the same and acts on no terminal.
+pub fn harmless_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
-        if acts(c) {
+        if acts(c) && c != '\n' {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
                 text += &format!("\\u{unit:04x}");

@@ -19,6 +19,7 @@ pub mod guard;
 pub mod landlock;
 pub mod measure;
 pub mod mount;
+pub mod namespace;
 pub mod net;
 pub mod notify;
 pub mod probe;
