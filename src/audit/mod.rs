@@ -144,10 +144,13 @@ pub const NAMES: [&str; 8] = [
     "create", "relax", "start", "exec", "kill", "delete", "denial", "refusal",
 ];
 
-/// Rules that were given up, with by whom.
-pub fn relaxed(outcomes: &[Outcome]) -> impl Iterator<Item = (Rule, &str)> {
+/// Rules of this level that were given up, with by whom. What a level does not
+/// have, nobody gave up: the level itself is in the event.
+pub fn relaxed(level: Level, outcomes: &[Outcome]) -> impl Iterator<Item = (Rule, &str)> {
+    let of_level = move |outcome: &&Outcome| outcome.rule.least_level() <= level;
     outcomes
         .iter()
+        .filter(of_level)
         .filter_map(|outcome| match &outcome.enforcement {
             Enforcement::Relaxed(by) => Some((outcome.rule, by.as_str())),
             _ => None,

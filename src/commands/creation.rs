@@ -278,7 +278,10 @@ impl Creation<'_> {
             rules: &record.outcomes,
             rootfs: self.rootfs.as_deref(),
         }];
-        whats.extend(audit::relaxed(&record.outcomes).map(|(rule, by)| What::Relax { rule, by }));
+        let level = record.hardening.level;
+        whats.extend(
+            audit::relaxed(level, &record.outcomes).map(|(rule, by)| What::Relax { rule, by }),
+        );
         if !self.parked {
             whats.push(What::Start { pid });
         }
