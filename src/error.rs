@@ -415,9 +415,7 @@ impl fmt::Display for Error {
                 doing,
                 missing,
                 repair,
-            } => {
-                write!(f, "{doing}: {missing}; {repair}")
-            }
+            } => write!(f, "{doing}: {missing}; {repair}"),
             Error::Step {
                 step,
                 number,

@@ -71,7 +71,10 @@ pub struct Record {
     /// `sha256:` and the digest of config.json, where somebody wanted to know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_digest: Option<String>,
-    /// That digest was demanded: `exec` holds config.json against it too.
+    /// The same of the root file system, where it was demanded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs_digest: Option<String>,
+    /// The digest of config.json was demanded: `exec` holds config.json against it too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub config_pinned: bool,
     /// The system calls that the container may make, as decided at create:

@@ -10,7 +10,7 @@ use super::create::CreateArgs;
 use super::hooks::{run_poststop, state_of};
 use super::notify::{self, Notify};
 use super::prepared::{Entry, Prepared, prepare};
-use super::{announce, audited, descriptors, life, pins, system_calls};
+use super::{announce, audited, descriptors, life, system_calls};
 use crate::audit::{self, What};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
@@ -25,7 +25,6 @@ use crate::execute::systemd::Manager;
 use crate::execute::tracer::Tracer;
 use crate::execute::{hooks, start_socket};
 use crate::host::cgroup::CgroupFacts;
-use crate::image::Tree;
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::Options;
@@ -56,6 +55,16 @@ pub(super) struct Mode {
     /// Of a sandbox: nothing of a service manager is passed on, and limits that
     /// are left out are defaults.
     pub(super) sandbox: bool,
+}
+
+impl Mode {
+    /// In whose words denied calls are reported.
+    fn advice(&self) -> Advice {
+        match self.sandbox {
+            true => Advice::Sandbox,
+            false => Advice::Bundle,
+        }
+    }
 }
 
 /// A container that waits for `start`, or runs already.
@@ -116,6 +125,7 @@ pub(super) fn create_in(
     mode: Mode,
 ) -> Result<Created> {
     let manager = prepared.manager.take();
+    let advice = mode.advice();
     let supervisor = prepared.supervise(mode.purpose)?;
     let (preserved_fds, listen_fds) = descriptors::preserved(args.preserve_fds, !mode.sandbox)?;
     let slot = slot()?;
@@ -132,13 +142,11 @@ pub(super) fn create_in(
         die_with_parent: mode.die_with_parent,
         notify,
         traced: mode.tracer.is_some(),
-        measured: prepared.tree.as_ref().map(Tree::identity).transpose()?,
         asks: supervisor.as_ref().map_or(Asks::Nobody, Supervisor::asks),
         ..prepared.options(&args.id)
     };
     let (plan, warnings) = prepared.plan(options)?;
     warnings.iter().for_each(log::warning);
-    pins::check_plan(prepared.tree.as_ref(), &plan)?;
     for name in plan.skipped_system_calls() {
         log::debug(format!("seccomp: {name} is no system call of this machine"));
     }
@@ -160,15 +168,10 @@ pub(super) fn create_in(
         passage: mode.passage,
         pasta: None,
         quiet: prepared.choice.quiet,
-        advice: if mode.sandbox {
-            Advice::Sandbox
-        } else {
-            Advice::Bundle
-        },
+        advice,
         secrets: mode.secrets,
         plan: &plan,
         parked: mode.park,
-        rootfs: prepared.tree.as_ref().map(|tree| tree.digest.to_string()),
         borrowed: None,
     }
     .carry_out(&plan, mode.park)
@@ -195,8 +198,6 @@ struct Creation<'a> {
     plan: &'a Plan,
     /// It waits for `start`.
     parked: bool,
-    /// The digest that its root file system was held against.
-    rootfs: Option<String>,
     /// Interfaces of the host that are inside, until the container is there.
     borrowed: Option<Borrowed>,
 }
@@ -276,7 +277,7 @@ impl Creation<'_> {
             program: &record.late_steps.program,
             level: record.hardening.level,
             rules: &record.outcomes,
-            rootfs: self.rootfs.as_deref(),
+            rootfs: record.rootfs_digest.as_deref(),
         }];
         let level = record.hardening.level;
         whats.extend(

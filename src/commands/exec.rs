@@ -105,11 +105,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         Status::Created if !nix::unistd::geteuid().is_root() => return Err(not_yet(&args.id)),
         _ => {}
     }
-    let judged = judge(global, &args, &record).inspect_err(|error| {
-        audited::refused("exec", &args.id, &global.root, &record.annotations, error);
-    });
-    let (hardening, process) = judged?;
-    args.check_terminal(&process)?;
+    let (hardening, process) = judge(global, &args, &record)?;
     let (preserved_fds, _) = descriptors::preserved(args.preserve_fds, false)?;
     let facts = Facts::read();
     let entry = Entry::of(&record, &args.cgroup)?;
@@ -162,8 +158,15 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
 
 /// What is insisted on, and the process that comes of it.
 fn judge(global: &Global, args: &ExecArgs, record: &Record) -> Result<(Hardening, Process)> {
-    let hardening = hardening::for_exec(&global.hardening, &record.hardening)?;
-    let process = process::of(args, record, &hardening)?;
+    let judged = || {
+        let hardening = hardening::for_exec(&global.hardening, &record.hardening)?;
+        let process = process::of(args, record, &hardening)?;
+        Ok((hardening, process))
+    };
+    let (hardening, process) = judged().inspect_err(|error| {
+        audited::refused("exec", &args.id, &global.root, &record.annotations, error);
+    })?;
+    args.check_terminal(&process)?;
     Ok((hardening, process))
 }
 

@@ -113,7 +113,7 @@ impl Prepared {
             network: self.network.clone(),
             asks: Asks::Nobody,
             traced: false,
-            measured: None,
+            measured: self.tree.as_ref().map(|tree| tree.identity),
             plain_paths: self.sandbox,
             cgroup: self.cgroup.clone(),
         }
@@ -152,29 +152,24 @@ impl Prepared {
     /// The plan, and what the user should know about it.
     pub(super) fn plan(&self, options: Options) -> Result<(Plan, Vec<String>)> {
         let planned = build::for_create(&self.hardened, &self.facts, options);
-        planned.map_err(|problems| self.refused(problems))
+        let planned = planned.map_err(|problems| self.refused(problems))?;
+        pins::check_plan(self.tree.as_ref(), &planned.0)?;
+        Ok(planned)
     }
 }
 
 /// Judges a configuration; touches nothing.
 pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
     let facts = Facts::read();
-    let Entry {
-        bundle,
-        sandbox,
-        digest,
-    } = entry;
+    let digest = entry.digest;
+    let (bundle, sandbox) = (entry.bundle, entry.sandbox);
     let hardening = match &sandbox {
         Some(sandbox) => hardening::settle(&sandbox.hardening, Level::Strict)?,
         None => hardening::settle(&global.hardening, Level::Baseline)?,
     };
     let file = bundle.file();
-    let valid = validate::validate(
-        bundle,
-        Caller {
-            privileged: facts.privileged,
-        },
-    )?;
+    let privileged = facts.privileged;
+    let valid = validate::validate(bundle, Caller { privileged })?;
     let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| {
         let file = file.clone();
         Error::Spec { file, problems }.refused()
@@ -201,10 +196,9 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         plan.owner = cgroup::owner(&hardened.spec);
     }
     add_limits(&mut hardened, cgroup.as_mut(), &choice.reason);
-    hardened
-        .outcomes
-        .iter()
-        .for_each(|outcome| log::debug(format!("rule {outcome}")));
+    for outcome in &hardened.outcomes {
+        log::debug(format!("rule {outcome}"));
+    }
     choice.quiet = sandbox.is_some() && !global.best_effort;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;

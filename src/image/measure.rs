@@ -25,9 +25,11 @@ use crate::sys::measure::{self, Measured};
 /// its inode number.
 #[derive(Debug)]
 pub struct Tree {
-    directory: OwnedFd,
+    _directory: OwnedFd,
     /// What it is made of.
     pub digest: Digest,
+    /// File system and inode number of the directory.
+    pub identity: (u64, u64),
 }
 
 impl Tree {
@@ -49,21 +51,13 @@ impl Tree {
             let at = path.join(std::ffi::OsStr::from_bytes(&walk.path));
             refuse(at.display(), format!("cannot be measured: {problem}"))
         })?;
+        let stat = fd::stat(directory.as_fd());
+        let stat = stat.map_err(|failure| Error::system("look at", path.display(), failure))?;
         Ok(Self {
-            directory,
+            _directory: directory,
             digest: walk.hash.finish().1,
+            identity: (stat.dev, stat.ino),
         })
-    }
-
-    /// File system and inode number of the directory.
-    ///
-    /// # Errors
-    /// [`Error::System`].
-    pub fn identity(&self) -> Result<(u64, u64)> {
-        let stat = fd::stat(self.directory.as_fd());
-        let stat =
-            stat.map_err(|failure| Error::system("look at", "the measured root", failure))?;
-        Ok((stat.dev, stat.ino))
     }
 }
 

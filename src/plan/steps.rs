@@ -211,13 +211,9 @@ pub struct HookStep {
 impl RootStep {
     /// The step in one line.
     pub fn describe(&self, sources: &[BindSource]) -> String {
+        let propagation = super::mounts::propagation_name;
         match self {
-            RootStep::Propagation(flags) => {
-                format!(
-                    "make all mounts {}",
-                    super::mounts::propagation_name(*flags)
-                )
-            }
+            RootStep::Propagation(flags) => format!("make all mounts {}", propagation(*flags)),
             RootStep::PrivateParent(path) => format!("make the mount {} private", Text(path)),
             RootStep::OpenSource(index) => {
                 let source = sources
@@ -266,10 +262,7 @@ impl RootStep {
             RootStep::Secrets(step) => step.to_string(),
             RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {
-                format!(
-                    "make the root mount {}",
-                    super::mounts::propagation_name(*flags)
-                )
+                format!("make the root mount {}", propagation(*flags))
             }
         }
     }

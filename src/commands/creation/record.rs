@@ -38,6 +38,7 @@ pub(super) fn new(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record
             },
         }),
         config_digest: prepared.digest.map(|digest| digest.to_string()),
+        rootfs_digest: prepared.tree.as_ref().map(|tree| tree.digest.to_string()),
         config_pinned: args.pins.config.is_some(),
         namespaces: plan.enter.differing,
         private_pid: namespaces.makes(Kind::Pid),
