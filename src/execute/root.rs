@@ -24,6 +24,13 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
         RootStep::OpenSource(index) => open_source(walk, *index),
         RootStep::AttachRoot { path } => attach_root(walk, path),
+        RootStep::ExpectRoot { dev, ino } => {
+            let found = fd::stat(root_of(walk)?)?;
+            match (found.dev, found.ino) == (*dev, *ino) {
+                true => Ok(()),
+                false => Err(Failure::check(Check::RootReplaced)),
+            }
+        }
         RootStep::BecomeRoot => become_root(),
         RootStep::Mount(step) => mount_one(walk, step),
         RootStep::Device(device) => make_device(root_of(walk)?, device),
@@ -133,7 +140,7 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         copy_up::copy_tree(target.as_fd(), tree.as_fd())?;
     }
     set_attributes(tree.as_fd(), step)?;
-    mount::attach(tree.as_fd(), target.as_fd())?;
+    attach(tree.as_fd(), target.as_fd())?;
     for flags in &step.propagation {
         let propagation = flags & !libc::MS_REC;
         let attributes = Attributes {
@@ -143,6 +150,17 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         mount::set_attributes(tree.as_fd(), &attributes, flags & libc::MS_REC != 0)?;
     }
     Ok(())
+}
+
+/// The kernel's EINVAL has many reasons. Engines have words for one of them.
+fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let directory = |file| Ok(fd::stat(file)?.is(libc::S_IFDIR));
+    match mount::attach(tree, target) {
+        Err(failure) if failure.is(libc::EINVAL) && directory(tree)? != directory(target)? => {
+            Err(Failure::check(Check::DirectoryAndFile))
+        }
+        other => other,
+    }
 }
 
 fn make_file_system(
