@@ -21,6 +21,7 @@ mod defaults;
 mod delegation;
 mod denials;
 mod devices;
+#[path = "../escapes/escapes.rs"]
 mod escapes;
 mod exec;
 mod hardening;
