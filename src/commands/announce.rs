@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::SECCOMP_FD_NAME;
 use serde_json::{Value, json};
 
-use super::{creation, pid_file};
+use super::{hooks, pid_file};
 use crate::error::{Error, Result};
 use crate::execute::parent::Launched;
 use crate::execute::{console, foreground};
@@ -73,7 +73,7 @@ pub(super) fn listener(record: &Record, status: &str, pid: i32, listener: &Owned
             repair: "set linux.seccomp.listenerPath".into(),
         });
     };
-    let state = creation::state_of(record, status, record.pid);
+    let state = hooks::state_of(record, status, record.pid);
     let mut message = json!({
         "ociVersion": record.oci_version,
         "fds": [SECCOMP_FD_NAME],

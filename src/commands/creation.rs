@@ -1,12 +1,12 @@
 //! How a container comes to be: shared by `create` and `run`.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::SystemTime;
 
 use oci_spec::runtime::Hook;
 
 use super::cli::Global;
 use super::create::CreateArgs;
+use super::hooks::{run_poststop, state_of};
 use super::notify::{self, Notify};
 use super::prepared::{Entry, Prepared, prepare};
 use super::{announce, descriptors, life, system_calls};
@@ -24,14 +24,14 @@ use crate::execute::tracer::Tracer;
 use crate::execute::{hooks, start_socket};
 use crate::host::cgroup::CgroupFacts;
 use crate::log;
+use crate::plan::Plan;
 use crate::plan::build::Options;
 use crate::plan::cgroup::CgroupPlan;
-use crate::plan::cgroup::systemd::Instance;
-use crate::plan::{Plan, hooks as hook_plan};
 use crate::policy::{self, By, HardenedSpec, Rule};
 use crate::seccomp::{Advice, Asks};
-use crate::spec::namespaces::{Kind, Namespaces};
-use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record, Root, Slot, check_id};
+use crate::state::{Record, Root, Slot, check_id};
+
+mod record;
 
 /// How the container is to be created.
 pub(super) struct Mode {
@@ -122,7 +122,7 @@ pub(super) fn create_in(
     if let Some(rdt) = &plan.rdt {
         Resctrl::mounted()?.check(rdt)?;
     }
-    let record = record(&prepared, &plan, args);
+    let record = record::new(&prepared, &plan, args);
     Creation {
         args,
         hardened: &prepared.hardened,
@@ -146,59 +146,6 @@ pub(super) fn create_in(
         borrowed: None,
     }
     .carry_out(&plan, mode.park)
-}
-
-fn record(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record {
-    let spec = &prepared.hardened.spec;
-    let steps = plan.child_steps();
-    let first = plan.steps_before_exec();
-    let namespaces = Namespaces::of(spec);
-    let linux = spec.linux().as_ref();
-    Record {
-        format: FORMAT,
-        oci_version: spec.version().clone(),
-        id: args.id.clone(),
-        bundle: prepared.hardened.bundle.clone(),
-        rootfs: prepared.rootfs.clone(),
-        created: log::rfc3339_nanos(SystemTime::now()),
-        owner: nix::unistd::getuid().as_raw(),
-        annotations: spec
-            .annotations()
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
-        pid: 0,
-        start_time: 0,
-        cgroup: prepared.cgroup.as_ref().map(|plan| CgroupRecord {
-            path: plan.path.clone(),
-            driver: match plan.scope.as_ref().map(|scope| scope.instance) {
-                None => Driver::Cgroupfs,
-                Some(Instance::System) => Driver::Systemd,
-                Some(Instance::User) => Driver::SystemdUser,
-            },
-        }),
-        namespaces: plan.enter.differing,
-        private_pid: namespaces.makes(Kind::Pid),
-        hooks: spec.hooks().clone(),
-        filter: prepared.hardened.filter.clone(),
-        fence: prepared.hardened.fence.clone(),
-        hardening: prepared.hardened.hardening.clone(),
-        outcomes: prepared.hardened.outcomes.clone(),
-        personality: linux.and_then(|linux| linux.personality().clone()),
-        memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
-        rdt: None,
-        late_steps: LateSteps {
-            first: first + 1,
-            of: steps.len(),
-            steps: steps[first.min(steps.len())..].to_vec(),
-            program: plan
-                .program
-                .arguments
-                .first()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        },
-    }
 }
 
 struct Creation<'a> {
@@ -368,49 +315,6 @@ fn clean_up(record: &Record, cgroup: Option<&Cgroup>) {
         log::warning(error);
     }
     run_poststop(record);
-}
-
-/// Runs the poststop hooks; a failure is a warning and the others still run.
-pub(super) fn run_poststop(record: &Record) {
-    let poststop = record
-        .hooks
-        .as_ref()
-        .and_then(|hooks| hooks.poststop().as_ref());
-    let state = state_of(record, "stopped", 0);
-    for (index, hook) in poststop.into_iter().flatten().enumerate() {
-        if let Err(error) = hooks::run(hook, &format!("poststop hook {index}"), &state) {
-            log::warning(error);
-        }
-    }
-}
-
-/// Runs the poststart hooks; a failure ends the container (runtime specification 1.3).
-pub(super) fn run_poststart(record: &Record) -> Result<()> {
-    let poststart = record
-        .hooks
-        .as_ref()
-        .and_then(|hooks| hooks.poststart().as_ref());
-    hooks::run_all(
-        poststart,
-        "poststart",
-        &state_of(record, "running", record.pid),
-    )
-}
-
-/// The state document for a hook, from the record.
-pub(super) fn state_of(record: &Record, status: &str, pid: i32) -> Vec<u8> {
-    let annotations = record
-        .annotations
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.as_str()));
-    let parts = hook_plan::document(
-        &record.oci_version,
-        annotations,
-        &record.id,
-        status,
-        &record.bundle,
-    );
-    hooks::document(&parts, pid)
 }
 
 impl Attendant for Creation<'_> {

@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 
 use super::cli::Global;
-use super::{creation, life, options};
+use super::{hooks, life, options};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -28,7 +28,7 @@ pub(crate) fn command() -> Command {
 /// Removes the container and runs its poststop hooks.
 pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = DeleteArgs::from_matches(matches)?;
-    life::delete::delete(&global.root, &args.id, args.force, &creation::run_poststop)?;
+    life::delete::delete(&global.root, &args.id, args.force, &hooks::run_poststop)?;
     Ok(0)
 }
 

@@ -21,6 +21,7 @@ mod exec;
 mod explain;
 mod features;
 mod hardening;
+mod hooks;
 mod kill;
 mod life;
 mod list;

@@ -9,7 +9,7 @@ use super::cli::Global;
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
 use super::reports::{self, Extent};
-use super::{life, options, secrets, system_calls};
+use super::{hooks, life, options, secrets, system_calls};
 use crate::error::{Error, Result};
 use crate::execute::foreground::{self, Attended, Ended, Signals, Watch};
 use crate::execute::lifeline;
@@ -83,7 +83,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let ended = follow(&signals, &mut created, Vec::new());
     if !args.keep {
         let id = &args.create.id;
-        life::delete::delete(&global.root, id, true, &creation::run_poststop)?;
+        life::delete::delete(&global.root, id, true, &hooks::run_poststop)?;
     }
     let ended = ended?;
     system_calls::tell(&created, ended, args.record_profile.as_deref())?;
@@ -148,9 +148,9 @@ fn start_at_once(global: &Global, args: &RunArgs, secrets: Vec<Secret>) -> Resul
         passage: None,
     };
     let created = creation::create(global, &args.create, mode)?;
-    if let Err(error) = creation::run_poststart(&created.record) {
+    if let Err(error) = hooks::run_poststart(&created.record) {
         let id = &args.create.id;
-        life::delete::delete(&global.root, id, true, &creation::run_poststop)?;
+        life::delete::delete(&global.root, id, true, &hooks::run_poststop)?;
         return Err(error);
     }
     Ok(created)

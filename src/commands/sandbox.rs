@@ -8,7 +8,9 @@ use super::cli::{Global, print};
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
 use super::prepared::{Entry, Sandboxed, prepare};
-use super::{announce, descriptors, explain, life, reports, root, run, secrets, system_calls};
+use super::{
+    announce, descriptors, explain, hooks, life, reports, root, run, secrets, system_calls,
+};
 use crate::error::{Error, Result};
 use crate::execute::foreground::{Ended, Signals};
 use crate::execute::lifeline;
@@ -234,7 +236,7 @@ fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Statu
     if let Ok(container) = Root::open(&global.root).and_then(|root| root.find(&id)) {
         skeleton::remove(container.dir(), ROOTFS, &made.sandbox.skeleton);
     }
-    life::delete::delete(&global.root, &id, true, &creation::run_poststop)?;
+    life::delete::delete(&global.root, &id, true, &hooks::run_poststop)?;
     drop(owner);
     let (ended, timeout) = followed?;
     let refused = refused(&created, made, ended)?;

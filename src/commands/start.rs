@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::cli::Global;
 use super::notify::Notify;
-use super::{announce, creation, life, options};
+use super::{announce, hooks, life, options};
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::failed_step::{Step, step_error};
@@ -44,10 +44,10 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     }
     let notify = Notify::bind(container.path())?;
     release(&container, &record)?;
-    let outcome = creation::run_poststart(&record);
+    let outcome = hooks::run_poststart(&record);
     drop(lock);
     if let Err(error) = outcome {
-        life::delete::delete(&global.root, &args.id, true, &creation::run_poststop)?;
+        life::delete::delete(&global.root, &args.id, true, &hooks::run_poststop)?;
         return Err(error);
     }
     if let (Some(notify), Some(init)) = (notify, Init::of(&record)?) {

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 use syscalls::Sysno;
 
-use crate::commands::{creation, life};
+use crate::commands::{hooks, life};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::state::{Container, Root};
@@ -63,8 +63,7 @@ pub(super) fn sweep(root: &Path) -> Result<()> {
         let abandoned = !container.is_locked()
             && open(&container, OFlag::O_RDWR)
                 .is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok());
-        if abandoned
-            && let Err(error) = life::delete::delete(root, id, true, &creation::run_poststop)
+        if abandoned && let Err(error) = life::delete::delete(root, id, true, &hooks::run_poststop)
         {
             log::debug(error);
         }
