@@ -19,20 +19,28 @@ macro_rules! holds {
     };
 }
 
+mod caller;
+mod calls;
 mod descriptors;
 mod kernel;
 mod links;
 mod procfs;
 mod program_file;
+mod views;
+mod volumes;
 
 /// All of them, as one group.
 pub(crate) fn cases() -> Vec<Case> {
     [
+        caller::cases(),
+        calls::cases(),
         descriptors::cases(),
         kernel::cases(),
         links::cases(),
         procfs::cases(),
         program_file::cases(),
+        views::cases(),
+        volumes::cases(),
     ]
     .concat()
 }
