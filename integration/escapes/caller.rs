@@ -1,6 +1,8 @@
 //! What belongs to whoever calls: the terminal, the keys.
 
-use serde_json::json;
+use std::fs;
+
+use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::cases::cases;
@@ -8,7 +10,7 @@ use crate::roles::Test;
 use crate::runtime::Output;
 
 cases! {
-    ALL []: terminal_input, key_of_the_caller;
+    ALL []: terminal_input, key_of_the_caller, hook_secrets;
 }
 
 const UNFILTERED: &str = "seccomp-default,seccomp-floor";
@@ -72,4 +74,25 @@ fn key_of_the_caller(test: &Test) {
     holds!(output.text() == "ENOKEY", "{}", output.text());
     let output = search(test, &["--relax", UNFILTERED, "--relax", "keyring"]);
     assert!(output.text().starts_with("ok "), "{}", output.text());
+}
+
+/// A hook of a vendor is a program like others: what the caller has in its
+/// environment and among its descriptors is not for it.
+fn hook_secrets(test: &Test) {
+    let record = test.path("record");
+    let path = record.to_string_lossy().into_owned();
+    let hook = json!({ "path": test.machine.probe, "args": ["bare", "hook", path] });
+    let bundle = Bundle::new(test)
+        .args(&["exit", "0"])
+        .edit(|config| config["hooks"] = json!({ "createRuntime": [hook] }));
+    let call = bundle.run_call(&[]).env("TOKEN", "secret of the caller");
+    call.through_shell("exec 5</ 6</tmp").output().success();
+    let text = fs::read_to_string(&record).unwrap_or_default();
+    let seen: Value = serde_json::from_str(&text).unwrap_or_default();
+    let env = seen["env"].to_string();
+    holds!(!env.contains("secret of the caller"), "{env}");
+    let all = seen["fds"].as_array().map_or(&[][..], Vec::as_slice);
+    assert!(all.len() > 2, "standard streams: {text}");
+    let more = all.iter().find(|fd| fd["fd"].as_u64() > Some(2));
+    holds!(more.is_none(), "{more:?}");
 }

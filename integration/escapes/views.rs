@@ -96,8 +96,8 @@ fn cgroup_paths(test: &Test) {
             .without_namespace("cgroup")
             .args(&["cat", "/proc/self/cgroup"]);
         let output = bundle.run_call(&[]).globally(options).output().success();
-        let lines = output.stdout.lines();
-        let line = lines.filter(|line| line.starts_with("0::")).next_back();
+        let mut lines = output.stdout.lines();
+        let line = lines.rfind(|line| line.starts_with("0::"));
         line.unwrap_or_default().to_owned()
     };
     let found = path(&[]);
