@@ -18,6 +18,7 @@ mod load;
 mod outside;
 mod raw;
 mod report;
+mod stalk;
 mod supervise;
 mod view;
 mod walk;
@@ -30,7 +31,7 @@ in a container:
   syscall NAME [ARG]... | calls \"NAME [ARG]...\"... | int80 NUMBER
   repeat COUNT \"NAME [ARG]...\" | threads COUNT \"NAME [ARG]...\" | spawn COUNT PROGRAM [ARG]...
   append FILE TEXT | abstract-listen NAME | abstract-connect NAME
-  try-all DIR... | swap PATH PATH
+  try-all DIR... | swap PATH PATH | stalk CANARY UNTIL
   fork N | herd N | bomb | eat BYTES | burn SECONDS | pour DISK BYTES | rdma-contexts DEVICE COUNT | listen | console | notify TEXT | try-open FILE | env NAME
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
@@ -90,6 +91,7 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("threads", [count, call]) => calls::threads(act::number(count)?, call),
         ("spawn", [count, program, args @ ..]) => calls::spawn(act::number(count)?, program, args),
         ("try-all", dirs) => walk::everything(dirs),
+        ("stalk", [canary, until]) => stalk::stalk(canary, until),
         ("swap", [one, other]) => walk::swap(one, other),
         ("fork", [count]) => act::fork(act::number(count)?),
         ("herd", [count]) => load::herd(act::number(count)?),
