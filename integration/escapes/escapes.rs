@@ -24,6 +24,9 @@ mod kernel;
 mod links;
 mod procfs;
 mod program_file;
+mod races;
+mod settings;
+mod users;
 
 /// All of them, as one group.
 pub(crate) fn cases() -> Vec<Case> {
@@ -33,6 +36,9 @@ pub(crate) fn cases() -> Vec<Case> {
         links::cases(),
         procfs::cases(),
         program_file::cases(),
+        races::cases(),
+        settings::cases(),
+        users::cases(),
     ]
     .concat()
 }
