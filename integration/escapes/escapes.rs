@@ -26,6 +26,9 @@ mod kernel;
 mod links;
 mod procfs;
 mod program_file;
+mod races;
+mod settings;
+mod users;
 mod views;
 mod volumes;
 
@@ -39,6 +42,9 @@ pub(crate) fn cases() -> Vec<Case> {
         links::cases(),
         procfs::cases(),
         program_file::cases(),
+        races::cases(),
+        settings::cases(),
+        users::cases(),
         views::cases(),
         volumes::cases(),
     ]

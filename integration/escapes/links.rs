@@ -9,9 +9,10 @@ use crate::bundle::Bundle;
 use crate::cases::cases;
 use crate::escapes::{outside, untouched};
 use crate::roles::Test;
+use crate::terminal::{pty, with_terminal};
 
 cases! {
-    ALL []: cve_2026_41579, cve_2019_19921, cve_2026_88265, cve_2025_24965, cve_2026_55686, links_at_every_level;
+    ALL []: cve_2026_41579, cve_2019_19921, cve_2026_88265, cve_2025_24965, cve_2026_55686, links_at_every_level, cve_2026_88264, cve_2025_52565;
 }
 
 /// CVE-2026-41579, CVE-2026-47766: what the runtime makes in /dev.
@@ -108,4 +109,50 @@ fn links_at_every_level(test: &Test) {
     }));
     bundle.link("loop", "loop");
     untouched(&bundle, &outside).failure();
+}
+
+/// `/dev/console` as a link of the image, nothing mounted on /dev.
+fn cve_2026_88264(test: &Test) {
+    let outside = test.path("outside");
+    test.make_dir(&outside);
+    let bundle = with_terminal(test)
+        .without_mount("/dev")
+        .without_mount("/dev/shm")
+        .without_mount("/dev/mqueue")
+        .args(&["exit", "0"]);
+    bundle.link("dev/console", outside.join("x"));
+    bundle
+        .run_call(&[])
+        .through(&pty(test, "24x80", &[]))
+        .output();
+    holds!(!outside.join("x").exists(), "made on the host");
+    bundle.assert_nothing_left();
+}
+
+/// A /dev/pts of somebody else's making.
+fn cve_2025_52565(test: &Test) {
+    let canary = test.path("canary");
+    test.make_file(&canary, "secret of the host");
+    let pts = test.path("pts");
+    test.make_dir(&pts);
+    for name in ["ptmx", "0", "1"] {
+        let made = std::os::unix::fs::symlink(&canary, pts.join(name));
+        assert!(made.is_ok(), "{made:?}");
+    }
+    let bundle = with_terminal(test)
+        .without_mount("/dev/pts")
+        .args(&["cat", "/dev/console"])
+        .mount(json!({
+            "destination": "/dev/pts", "type": "bind", "source": pts, "options": ["bind"]
+        }));
+    let output = bundle
+        .run_call(&[])
+        .through(&pty(test, "24x80", &[]))
+        .output();
+    holds!(
+        !output.stdout.contains("secret of the host"),
+        "a file of the host became the console: {output:?}"
+    );
+    holds!(output.code != 0, "a false terminal was taken: {output:?}");
+    bundle.assert_nothing_left();
 }

@@ -20,6 +20,7 @@ mod measure;
 mod outside;
 mod raw;
 mod report;
+mod stalk;
 mod supervise;
 mod view;
 mod walk;
@@ -32,8 +33,8 @@ in a container:
   syscall NAME [ARG]... | calls \"NAME [ARG]...\"... | int80 NUMBER
   repeat COUNT \"NAME [ARG]...\" | threads COUNT \"NAME [ARG]...\" | spawn COUNT PROGRAM [ARG]...
   append FILE TEXT | abstract-listen NAME | abstract-connect NAME
-  try-all DIR... | swap PATH PATH | shocker FILE
-  measure [NAMESPACE=INODE]...
+  try-all DIR... | swap PATH PATH | stalk CANARY UNTIL | shocker FILE
+  ask \"NAME [NUMBER]...\"... | measure [NAMESPACE=INODE]...
   fork N | herd N | bomb | eat BYTES | burn SECONDS | pour DISK BYTES | rdma-contexts DEVICE COUNT | listen | console | notify TEXT | try-open FILE | env NAME
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
@@ -99,6 +100,7 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("namespaces", []) => measure::namespaces(),
         ("keyed", [command, args @ ..]) => measure::keyed(command, args),
         ("try-all", dirs) => walk::everything(dirs),
+        ("stalk", [canary, until]) => stalk::stalk(canary, until),
         ("swap", [one, other]) => walk::swap(one, other),
         ("fork", [count]) => act::fork(act::number(count)?),
         ("herd", [count]) => load::herd(act::number(count)?),
