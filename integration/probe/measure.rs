@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode};
 
@@ -37,7 +37,6 @@ const SECRETS: &[&str] = &[
 
 /// What changes the host.
 const CONTROLS: &[&str] = &[
-    "/proc/bus",
     "/proc/irq/default_smp_affinity",
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/keys/maxkeys",
@@ -86,6 +85,7 @@ pub(crate) fn print(host: &[&str]) -> Outcome {
     row("32-bit calls", &calls_of_32_bits());
     files();
     surroundings(fds.as_array().map_or(0, Vec::len));
+    row("controlling terminal", terminal(host));
     volume();
     // Last: a thread of this process gets one more filter.
     filters()?;
@@ -184,10 +184,6 @@ fn files() {
     );
     let writable = CONTROLS.iter().copied().filter(|path| {
         let mut options = fs::OpenOptions::new();
-        // A directory says by its mount whether what is below could be written.
-        if fs::metadata(path).is_ok_and(|meta| meta.is_dir()) {
-            return !view::read_only(path);
-        }
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         options.write(true).custom_flags(flags).open(path).is_ok()
     });
@@ -217,15 +213,6 @@ fn surroundings(descriptors: usize) {
         "descriptors besides 0, 1, 2",
         &descriptors.saturating_sub(3).to_string(),
     );
-    let terminal = view::controlling_terminal();
-    row(
-        "controlling terminal",
-        if terminal == 0 {
-            "none"
-        } else {
-            "the caller's"
-        },
-    );
     let profile = fs::read_to_string("/proc/self/attr/apparmor/current");
     row("AppArmor", profile.as_deref().unwrap_or("none").trim());
     row(
@@ -236,6 +223,18 @@ fn surroundings(descriptors: usize) {
             "writable"
         },
     );
+}
+
+/// Where terminals are: the file system, which is another one for terminals of its own.
+const TERMINALS: &str = "terminals";
+
+fn terminal(host: &[&str]) -> &'static str {
+    let place = fs::metadata("/proc/self/fd/0").map_or(0, |meta| meta.dev());
+    match view::controlling_terminal() {
+        none if none == 0 => "none",
+        _ if host.contains(&format!("{TERMINALS}={place}").as_str()) => "the caller's",
+        _ => "its own",
+    }
 }
 
 /// Looks in the session keyring for what [`keyed`] put there (KEYCTL_SEARCH).
@@ -330,11 +329,13 @@ fn filters() -> Result<(), String> {
     Ok(())
 }
 
-/// The namespaces of this process, as `measure` takes them.
+/// The namespaces of this process and the place of its terminals, as `measure` takes them.
 pub(crate) fn namespaces() -> Outcome {
     let all = view::namespaces("self");
     let all = all.as_object().into_iter().flatten();
-    let all: Vec<String> = all.map(|(kind, inode)| format!("{kind}={inode}")).collect();
+    let mut all: Vec<String> = all.map(|(kind, inode)| format!("{kind}={inode}")).collect();
+    let terminals = fs::metadata("/dev/pts").map_or(0, |meta| meta.dev());
+    all.push(format!("{TERMINALS}={terminals}"));
     say(&all.join(" "));
     Ok(ExitCode::SUCCESS)
 }
