@@ -44,6 +44,12 @@ pub enum EnterStep {
     /// Wait until the runtime has moved network interfaces into the namespace that
     /// the process is in.
     NetDevices,
+    /// Label the exec of the process that is cloned next.
+    Label(Box<LabelStep>),
+    /// Close every descriptor from this number on but the connection to the runtime:
+    /// whoever may trace others inside could open them by `/proc/PID/fd`, and the
+    /// host's procfs is among them (CVE-2016-9962).
+    CloseDescriptors(i32),
 }
 
 /// A set of CPUs.
@@ -83,6 +89,8 @@ impl fmt::Display for EnterStep {
             EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
             EnterStep::AwaitClass => f.write_str("wait until it is in its resctrl class"),
             EnterStep::NetDevices => f.write_str("wait for the network interfaces"),
+            EnterStep::Label(label) => label.fmt(f),
+            EnterStep::CloseDescriptors(first) => write!(f, "close descriptors from {first} on"),
         }
     }
 }
@@ -166,6 +174,8 @@ pub enum RootStep {
     MoveRoot,
     /// Change the propagation of the container's root mount.
     RootPropagation(u64),
+    /// Make the directory that the program starts in, if it is missing.
+    WorkingDirectory(CString),
     /// Files that only the program is to know.
     Secrets(SecretsStep),
     /// The Landlock ruleset, or one of its rules.
@@ -234,12 +244,8 @@ impl RootStep {
                 name,
                 ..
             } => {
-                format!(
-                    "link {}/{} to {}",
-                    Text(directory),
-                    Text(name),
-                    Text(target)
-                )
+                let (name, target) = (Text(name), Text(target));
+                format!("link {}/{name} to {target}", Text(directory))
             }
             RootStep::Console { size, .. } => match size {
                 Some((rows, columns)) => {
@@ -259,6 +265,7 @@ impl RootStep {
             RootStep::ReadonlyRoot => "make the root mount read-only".into(),
             RootStep::Pivot => "pivot to the new root and detach the old one".into(),
             RootStep::MoveRoot => "move the new root to / without pivot_root".into(),
+            RootStep::WorkingDirectory(path) => format!("make {} if it is missing", Text(path)),
             RootStep::Secrets(step) => step.to_string(),
             RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {
