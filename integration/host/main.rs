@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+mod all_users;
+mod audit;
 mod bad_input;
 mod bad_process;
 mod bundle;
@@ -43,6 +45,7 @@ mod net_devices;
 mod network;
 mod parents;
 mod passing;
+mod pins;
 mod policy_file;
 mod process;
 mod recordings;
@@ -125,6 +128,9 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("exec", exec::cases()),
         ("hardening", hardening::cases()),
         ("hardening", policy_file::cases()),
+        ("audit", audit::cases()),
+        ("audit", pins::cases()),
+        ("audit", all_users::cases()),
         ("seccomp", seccomp::cases()),
         ("seccomp", relaxed::cases()),
         ("seccomp", denials::cases()),

@@ -17,7 +17,7 @@ cases! {
 
 impl Call<'_> {
     /// With this text as policy file, and what else is to be done to it.
-    fn obeying(self, test: &Test, text: &str, change: &str) -> Self {
+    pub(crate) fn obeying(self, test: &Test, text: &str, change: &str) -> Self {
         let number = test.next();
         let etc = test.path(&format!("etc-{number}"));
         test.make_dir(&etc.join("capsid"));

@@ -24,6 +24,13 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
         RootStep::OpenSource(index) => open_source(walk, *index),
         RootStep::AttachRoot { path } => attach_root(walk, path),
+        RootStep::ExpectRoot { dev, ino } => {
+            let found = fd::stat(root_of(walk)?)?;
+            match (found.dev, found.ino) == (*dev, *ino) {
+                true => Ok(()),
+                false => Err(Failure::check(Check::RootReplaced)),
+            }
+        }
         RootStep::BecomeRoot => become_root(),
         RootStep::Mount(step) => mount_one(walk, step),
         RootStep::Device(device) => make_device(root_of(walk)?, device),

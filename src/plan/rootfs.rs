@@ -35,6 +35,8 @@ pub struct Frame<'a> {
     pub secrets: Option<SecretsStep>,
     /// A directory with the socket to notify, bound on /run/notify.
     pub notify: Option<&'a Path>,
+    /// File system and inode number that the root directory must have.
+    pub measured: Option<(u64, u64)>,
 }
 
 /// Plans the root phase and the bind sources it needs.
@@ -114,6 +116,8 @@ fn beginning(
     steps.extend(sources.iter().enumerate().filter_map(child_opens));
     let path = c_string(frame.rootfs.as_os_str().as_bytes(), "/root/path")?;
     steps.push(RootStep::AttachRoot { path });
+    let measured = frame.measured;
+    steps.extend(measured.map(|(dev, ino)| RootStep::ExpectRoot { dev, ino }));
     let maps_root = match frame.setting.ids {
         Some(ids) => ids.maps_user(0) && ids.maps_group(0),
         // What a joined one maps shows when it is tried.

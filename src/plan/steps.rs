@@ -109,6 +109,14 @@ pub enum RootStep {
         /// The root file system on the host.
         path: CString,
     },
+    /// Refuse a root file system that is another directory than the one that was
+    /// measured.
+    ExpectRoot {
+        /// The file system it is on.
+        dev: u64,
+        /// Its inode number there.
+        ino: u64,
+    },
     /// Become the container's user and group 0.
     BecomeRoot,
     /// One of `mounts`.
@@ -211,13 +219,9 @@ pub struct HookStep {
 impl RootStep {
     /// The step in one line.
     pub fn describe(&self, sources: &[BindSource]) -> String {
+        let propagation = super::mounts::propagation_name;
         match self {
-            RootStep::Propagation(flags) => {
-                format!(
-                    "make all mounts {}",
-                    super::mounts::propagation_name(*flags)
-                )
-            }
+            RootStep::Propagation(flags) => format!("make all mounts {}", propagation(*flags)),
             RootStep::PrivateParent(path) => format!("make the mount {} private", Text(path)),
             RootStep::OpenSource(index) => {
                 let source = sources
@@ -226,6 +230,9 @@ impl RootStep {
                 format!("open the bind source {}", source.unwrap_or_default())
             }
             RootStep::AttachRoot { path } => format!("attach the root file system {}", Text(path)),
+            RootStep::ExpectRoot { .. } => {
+                "look whether it is the directory that was measured".to_owned()
+            }
             RootStep::BecomeRoot => "become user 0 and group 0 of the user namespace".into(),
             RootStep::Mount(mount) => mount.describe(sources),
             RootStep::Device(device) => device.to_string(),
@@ -263,10 +270,7 @@ impl RootStep {
             RootStep::Secrets(step) => step.to_string(),
             RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {
-                format!(
-                    "make the root mount {}",
-                    super::mounts::propagation_name(*flags)
-                )
+                format!("make the root mount {}", propagation(*flags))
             }
         }
     }

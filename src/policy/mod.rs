@@ -16,6 +16,7 @@ use crate::spec::validate::ValidSpec;
 
 use judgement::Judgement;
 
+mod audit;
 mod file;
 mod hardening;
 mod judgement;
@@ -28,6 +29,7 @@ mod resources;
 mod rule;
 mod seccomp;
 
+pub use audit::{Audit, Sink};
 pub use file::{Permitted, PolicyFile, Userns};
 pub use hardening::{ANNOTATION, By, Hardening, Wish};
 pub use level::Level;

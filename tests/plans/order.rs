@@ -118,7 +118,7 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             RootStep::Propagation(_) | RootStep::PrivateParent(_) => 0,
             // With the caller's ids: container root may not reach the source.
             RootStep::OpenSource(_) => 1,
-            RootStep::AttachRoot { .. } => 2,
+            RootStep::AttachRoot { .. } | RootStep::ExpectRoot { .. } => 2,
             // What is made from here on belongs to the container.
             RootStep::BecomeRoot => 3,
             RootStep::Mount(_) => 4,
