@@ -19,6 +19,8 @@ macro_rules! holds {
     };
 }
 
+mod caller;
+mod calls;
 mod descriptors;
 mod kernel;
 mod links;
@@ -27,10 +29,14 @@ mod program_file;
 mod races;
 mod settings;
 mod users;
+mod views;
+mod volumes;
 
 /// All of them, as one group.
 pub(crate) fn cases() -> Vec<Case> {
     [
+        caller::cases(),
+        calls::cases(),
         descriptors::cases(),
         kernel::cases(),
         links::cases(),
@@ -39,6 +45,8 @@ pub(crate) fn cases() -> Vec<Case> {
         races::cases(),
         settings::cases(),
         users::cases(),
+        views::cases(),
+        volumes::cases(),
     ]
     .concat()
 }
