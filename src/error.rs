@@ -117,8 +117,8 @@ macro_rules! checks {
 checks! {
     /// The mount point of proc or sysfs is not a plain directory (CVE-2019-19921 class).
     NotRealDirectory => "the mount point is not a real directory",
-    /// Something stands where a directory must be made.
-    NotDirectory => "a path component exists and is not a directory",
+    /// A file and a directory, one to be mounted on the other. Docker looks for the first three words.
+    DirectoryAndFile => "not a directory on both sides: a directory is mounted on a directory, a file on a file",
     /// A link leads to a mount point where none may: of a sandbox, or on procfs (CVE-2019-16884 class).
     LinkToMountPoint => "a symbolic link leads to the mount point",
     /// A path has more symbolic links than the kernel itself would follow.

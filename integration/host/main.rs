@@ -18,6 +18,7 @@ mod bad_process;
 mod bundle;
 mod cases;
 mod container;
+mod contract;
 mod controllers;
 mod defaults;
 mod delegation;
@@ -136,6 +137,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("seccomp", denials::cases()),
         ("seccomp", recordings::cases()),
         ("seccomp", supervisors::cases()),
+        ("contract", contract::cases()),
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
         ("hardware", hardware::cases()),

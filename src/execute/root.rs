@@ -53,6 +53,11 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::ReadonlyRoot => make_mount_readonly(root_of(walk)?),
         RootStep::Pivot => pivot(root_of(walk)?),
         RootStep::MoveRoot => move_root(walk),
+        RootStep::WorkingDirectory(path) => {
+            // What hinders here hinders entering it too, which is where it is told.
+            let _made = lookup::open_or_make(root_of(walk)?, path, Make::Directory);
+            Ok(())
+        }
         RootStep::Secrets(step) => secrets::put(walk, step),
         RootStep::Fence(step) => fence::step(walk, step),
         RootStep::RootPropagation(flags) => mount::set_propagation(c"/", *flags),
@@ -135,7 +140,7 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         copy_up::copy_tree(target.as_fd(), tree.as_fd())?;
     }
     set_attributes(tree.as_fd(), step)?;
-    mount::attach(tree.as_fd(), target.as_fd())?;
+    attach(tree.as_fd(), target.as_fd())?;
     for flags in &step.propagation {
         let propagation = flags & !libc::MS_REC;
         let attributes = Attributes {
@@ -145,6 +150,17 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         mount::set_attributes(tree.as_fd(), &attributes, flags & libc::MS_REC != 0)?;
     }
     Ok(())
+}
+
+/// The kernel's EINVAL has many reasons. Engines have words for one of them.
+fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let directory = |file| Ok(fd::stat(file)?.is(libc::S_IFDIR));
+    match mount::attach(tree, target) {
+        Err(failure) if failure.is(libc::EINVAL) && directory(tree)? != directory(target)? => {
+            Err(Failure::check(Check::DirectoryAndFile))
+        }
+        other => other,
+    }
 }
 
 fn make_file_system(

@@ -78,11 +78,19 @@ pub fn plan(
     steps.extend(inside);
     steps.extend(frame.runtime_hooks.then_some(RootStep::RuntimeHooks));
     steps.extend(frame.hooks.into_iter().map(RootStep::Hook));
+    steps.extend(working_directory(spec));
     // After the hooks, which are not to know them.
     steps.extend(frame.secrets.map(RootStep::Secrets));
     steps.extend(late);
     steps.extend(tail);
     Ok((steps, sources))
+}
+
+/// What is no path is told where the process is planned.
+fn working_directory(spec: &Spec) -> Option<RootStep> {
+    let path = spec.process().as_ref()?.cwd().as_os_str().as_bytes();
+    let path = CString::new(path).ok()?;
+    (path.as_bytes() != b"/").then_some(RootStep::WorkingDirectory(path))
 }
 
 fn beginning(

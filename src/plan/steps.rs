@@ -174,6 +174,8 @@ pub enum RootStep {
     MoveRoot,
     /// Change the propagation of the container's root mount.
     RootPropagation(u64),
+    /// Make the directory that the program starts in, if it is missing.
+    WorkingDirectory(CString),
     /// Files that only the program is to know.
     Secrets(SecretsStep),
     /// The Landlock ruleset, or one of its rules.
@@ -242,12 +244,8 @@ impl RootStep {
                 name,
                 ..
             } => {
-                format!(
-                    "link {}/{} to {}",
-                    Text(directory),
-                    Text(name),
-                    Text(target)
-                )
+                let (name, target) = (Text(name), Text(target));
+                format!("link {}/{name} to {target}", Text(directory))
             }
             RootStep::Console { size, .. } => match size {
                 Some((rows, columns)) => {
@@ -267,6 +265,7 @@ impl RootStep {
             RootStep::ReadonlyRoot => "make the root mount read-only".into(),
             RootStep::Pivot => "pivot to the new root and detach the old one".into(),
             RootStep::MoveRoot => "move the new root to / without pivot_root".into(),
+            RootStep::WorkingDirectory(path) => format!("make {} if it is missing", Text(path)),
             RootStep::Secrets(step) => step.to_string(),
             RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {

@@ -128,6 +128,8 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             // Hooks may still mount; what they mount is masked as well.
             RootStep::RuntimeHooks => 9,
             RootStep::Hook(_) => 10,
+            // In the program's file system as hooks leave it, while it can be written.
+            RootStep::WorkingDirectory(_) => 11,
             // Hooks are not to know them; their place may be read-only later.
             RootStep::Secrets(_) => 11,
             RootStep::ReadonlyMount(_) => 11,
