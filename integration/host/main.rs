@@ -24,6 +24,7 @@ mod defaults;
 mod delegation;
 mod denials;
 mod devices;
+#[path = "../escapes/escapes.rs"]
 mod escapes;
 mod exec;
 mod hardening;

@@ -44,6 +44,12 @@ pub enum EnterStep {
     /// Wait until the runtime has moved network interfaces into the namespace that
     /// the process is in.
     NetDevices,
+    /// Label the exec of the process that is cloned next.
+    Label(Box<LabelStep>),
+    /// Close every descriptor from this number on but the connection to the runtime:
+    /// whoever may trace others inside could open them by `/proc/PID/fd`, and the
+    /// host's procfs is among them (CVE-2016-9962).
+    CloseDescriptors(i32),
 }
 
 /// A set of CPUs.
@@ -83,6 +89,8 @@ impl fmt::Display for EnterStep {
             EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
             EnterStep::AwaitClass => f.write_str("wait until it is in its resctrl class"),
             EnterStep::NetDevices => f.write_str("wait for the network interfaces"),
+            EnterStep::Label(label) => label.fmt(f),
+            EnterStep::CloseDescriptors(first) => write!(f, "close descriptors from {first} on"),
         }
     }
 }

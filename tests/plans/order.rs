@@ -55,6 +55,11 @@ fn who_enters_a_container_cannot_be_traced_from_it() {
             hidden(joiner, &user),
             "hidden before it joins a user namespace"
         );
+        let last = matches!(joiner.last(), Some(EnterStep::CloseDescriptors(_)));
+        let running = joiner
+            .iter()
+            .any(|step| matches!(step, EnterStep::JoinProcess(_)));
+        assert!(!running || last, "nothing of the host is open inside");
     });
 }
 
@@ -69,6 +74,8 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewUserNamespace => 3,
             EnterStep::IdMaps => 4,
             EnterStep::TimeOffsets(_) => 5,
+            EnterStep::Label(_) => 6,
+            EnterStep::CloseDescriptors(_) => 7,
             EnterStep::AwaitCgroup
             | EnterStep::AwaitClass
             | EnterStep::AwaitTracer
@@ -85,7 +92,10 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 4,
             EnterStep::NewCgroupNamespace => 5,
             EnterStep::NetDevices => 6,
-            EnterStep::NewUserNamespace | EnterStep::TimeOffsets(_) => 9,
+            EnterStep::NewUserNamespace
+            | EnterStep::TimeOffsets(_)
+            | EnterStep::Label(_)
+            | EnterStep::CloseDescriptors(_) => 9,
         });
         let user = Kind::User.flag();
         if plan.enter.joiner.contains(&EnterStep::NewUserNamespace) {
