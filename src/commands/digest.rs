@@ -1,9 +1,11 @@
 //! `capsid digest`: the digest to pin something by.
 
 use std::ffi::OsString;
+use std::fs::File;
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command, ValueHint};
+use syscalls::Sysno;
 
 use super::cli::{Global, print};
 use super::root;
@@ -35,7 +37,9 @@ pub(crate) fn run(_: &Global, matches: &ArgMatches) -> Result<u8> {
     let path = root::absolute(path)?;
     let digest = match path.is_dir() {
         true => Tree::measure(&path)?.digest,
-        false => digest_of_file(&path)?,
+        false => File::open(&path)
+            .and_then(digest_of_file)
+            .map_err(|error| Error::io("read", path.display(), Sysno::read, &error))?,
     };
     print(&format!("{digest}\n"))
 }

@@ -64,11 +64,10 @@ impl Tree {
 /// The SHA-256 digest of the bytes of a file.
 ///
 /// # Errors
-/// [`Error::System`].
-pub fn of_file(path: &Path) -> Result<Digest> {
-    let failed = |error: io::Error| Error::io("read", path.display(), Sysno::read, &error);
-    let mut hashing = Hashing::new(File::open(path).map_err(failed)?);
-    io::copy(&mut hashing, &mut io::sink()).map_err(failed)?;
+/// What reading it says.
+pub fn of_file(file: File) -> io::Result<Digest> {
+    let mut hashing = Hashing::new(file);
+    io::copy(&mut hashing, &mut io::sink())?;
     Ok(hashing.finish().1)
 }
 
