@@ -14,9 +14,11 @@ use crate::spec::annotations::INIT;
 
 mod directory;
 mod entries;
+mod ranges;
 
 pub use directory::{Container, Lock, Root, Slot};
 pub use entries::names;
+pub use ranges::{Range, give_back};
 
 /// The format of `state.json`. A record with another number is refused, not guessed at.
 pub const FORMAT: u32 = 3;
@@ -82,6 +84,9 @@ pub struct Record {
     /// `linux.memoryPolicy` as it was at create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<LinuxMemoryPolicy>,
+    /// The first of the user and group ids that it was given for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<u32>,
     /// The resctrl class that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<RdtRecord>,

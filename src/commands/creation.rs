@@ -6,6 +6,7 @@ use oci_spec::runtime::Hook;
 
 use super::cli::Global;
 use super::create::CreateArgs;
+use super::given::Given;
 use super::hooks::{run_poststop, state_of};
 use super::notify::{self, Notify};
 use super::prepared::{Entry, Prepared, prepare};
@@ -70,6 +71,8 @@ pub(super) struct Created {
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<Created> {
     check_id(&args.id)?;
     descriptors::close_on_exec()?;
+    // Before this process opens any that could be taken for the caller's.
+    descriptors::preserved(args.preserve_fds, true)?;
     let mut global = global.clone();
     let keyring = args
         .no_new_keyring
@@ -94,6 +97,7 @@ pub(super) fn create_in(
     mode: Mode,
 ) -> Result<Created> {
     let manager = prepared.manager.take();
+    let given = prepared.given.take();
     let supervisor = prepared.supervise(mode.purpose)?;
     let (preserved_fds, listen_fds) = descriptors::preserved(args.preserve_fds, !mode.sandbox)?;
     let slot = slot()?;
@@ -142,6 +146,7 @@ pub(super) fn create_in(
             Advice::Bundle
         },
         secrets: mode.secrets,
+        given,
         plan: &plan,
         borrowed: None,
     }
@@ -166,6 +171,8 @@ struct Creation<'a> {
     /// In whose words denied calls are reported.
     advice: Advice,
     secrets: Vec<Secret>,
+    /// The user namespace that it is given, and ids that are held for it.
+    given: Option<Given>,
     plan: &'a Plan,
     /// Interfaces of the host that are inside, until the container is there.
     borrowed: Option<Borrowed>,
@@ -250,13 +257,20 @@ impl Creation<'_> {
         } else {
             None
         };
+        let given = self.given.take();
+        let (range, user_namespace) = given.map(|given| (given.range, given.namespace)).unzip();
         let supplies = Supplies {
             cgroup: cgroup.map(Cgroup::dir),
             target: None,
             start,
             secrets: std::mem::take(&mut self.secrets),
+            user_namespace,
         };
         let launched = parent::launch(plan, supplies, self)?;
+        // The record that has been saved names them.
+        if let Some(range) = range {
+            range.keep();
+        }
         self.args.announce().process(&launched)?;
         if park {
             start_socket::publish(self.slot.container().dir())?;

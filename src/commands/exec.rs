@@ -121,6 +121,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         memory_policy: record.memory_policy.clone(),
         awaits_class: record.rdt.is_some(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),
+        given: record.ids,
     };
     let planned = build::for_exec(&process, &facts, &target);
     let (plan, warnings) = planned.map_err(|problems| Error::Spec {
@@ -225,6 +226,7 @@ impl Exec<'_> {
             target: Some(init.into_pidfd()),
             start: None,
             secrets: Vec::new(),
+            user_namespace: None,
         };
         parent::launch(plan, supplies, self)
     }

@@ -24,6 +24,8 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
         RootStep::OpenSource(index) => open_source(walk, *index),
         RootStep::AttachRoot { path } => attach_root(walk, path),
+        RootStep::AttachMapped { path, source } => attach_mapped(walk, path, *source),
+        RootStep::AttachInherited => attach_inherited(walk),
         RootStep::BecomeRoot => become_root(),
         RootStep::Mount(step) => mount_one(walk, step),
         RootStep::Device(device) => make_device(root_of(walk)?, device),
@@ -90,9 +92,39 @@ pub fn source_tree(source: &BindSource) -> Result<OwnedFd> {
     mount::clone_tree_of(found.as_fd(), source.recursive)
 }
 
-fn attach_root(walk: &mut Walk<'_>, path: &CStr) -> Result<()> {
+fn open_root(path: &CStr) -> Result<OwnedFd> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let directory = fd::open(At::Cwd, path, flags, Resolve::ANY)?;
+    fd::open(At::Cwd, path, flags, Resolve::ANY)
+}
+
+fn attach_root(walk: &mut Walk<'_>, path: &CStr) -> Result<()> {
+    let directory = open_root(path)?;
+    let tree = mount::clone_tree_of(directory.as_fd(), true)?;
+    mount::attach(tree.as_fd(), directory.as_fd())?;
+    walk.root = Some(tree);
+    Ok(())
+}
+
+/// The working directory leads whoever is cloned next into it, through directories
+/// that are closed to everybody but the host's root.
+fn attach_mapped(walk: &mut Walk<'_>, path: &CStr, source: usize) -> Result<()> {
+    let directory = open_root(path)?;
+    let tree = walk.handles.sources[source].as_ref();
+    let tree = tree.ok_or(Failure::of(syscalls::Sysno::open_tree, libc::EBADF))?;
+    let (there, mapped) = (fd::stat(directory.as_fd())?, fd::stat(tree.as_fd())?);
+    if (there.dev, there.ino) != (mapped.dev, mapped.ino) {
+        // Somebody changed what the path leads to since it was opened.
+        return Err(Failure::check(Check::NotRealDirectory));
+    }
+    mount::attach(tree.as_fd(), directory.as_fd())?;
+    fd::change_directory(tree.as_fd())?;
+    walk.root = Some(fd::duplicate_above(tree.as_fd(), 0)?);
+    Ok(())
+}
+
+fn attach_inherited(walk: &mut Walk<'_>) -> Result<()> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let directory = fd::open(At::Cwd, c".", flags, Resolve::ANY)?;
     let tree = mount::clone_tree_of(directory.as_fd(), true)?;
     mount::attach(tree.as_fd(), directory.as_fd())?;
     walk.root = Some(tree);

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec};
+use oci_spec::runtime::{
+    Capability, LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec,
+};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
@@ -17,12 +19,13 @@ use super::rdt;
 use super::reach::Network;
 use super::rootfs::{self, Frame};
 use super::secrets::SecretsStep;
+use super::staged::{self, Stage};
 use super::steps::{EnterStep, HookStep, ProcessStep, RootStep};
 use super::{BindSource, Plan, c_string, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
 use crate::policy::landlock::Fence;
-use crate::policy::{HardenedSpec, Rule};
+use crate::policy::{self, HardenedSpec, Rule};
 use crate::seccomp::Asks;
 use crate::spec::annotations;
 use crate::spec::ids::IdRange;
@@ -118,7 +121,15 @@ impl Create<'_> {
             // Before hooks: they find them there, and may configure more.
             enter.first.push(EnterStep::NetDevices);
         }
-        let (root, sources) = self.root()?;
+        let (mut root, mut sources) = self.root()?;
+        if let Some(first) = self.hardened.given {
+            let stage = Stage {
+                first,
+                rootfs: &self.options.rootfs,
+                low_ports: policy::grants(self.process, Capability::NetBindService),
+            };
+            root = staged::stage(&stage, &mut enter, root, &mut sources).map_err(one)?;
+        }
         let surroundings = self.surroundings(&enter);
         let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
         let linux = self.spec.linux().as_ref();
@@ -135,9 +146,9 @@ impl Create<'_> {
         let program = program::program(self.process, &extra).map_err(one)?;
         let plan = Plan {
             // Where the namespace is joined, the joiner sets them before.
-            limits: match self.ids {
-                Some(_) => self.limits(),
-                None => Vec::new(),
+            limits: match (&self.ids, self.hardened.given) {
+                (Some(_), None) => self.limits(),
+                _ => Vec::new(),
             },
             cgroup: self.options.cgroup,
             ids: self.ids,
@@ -163,13 +174,20 @@ impl Create<'_> {
                 .as_ref()
                 .is_some_and(|cgroup| cgroup.scope.is_some()),
             oom_score_adj: self.process.oom_score_adj(),
-            limits: self.limits(),
+            early: self.early(),
+            given: self.hardened.given.is_some(),
         };
         enter::for_create(self.spec, &circumstances)
     }
 
     fn limits(&self) -> Vec<ProcessStep> {
         early_limits(self.process, self.facts, self.namespaces.has(Kind::User))
+    }
+
+    fn early(&self) -> Vec<ProcessStep> {
+        let mut early = self.limits();
+        early.extend(stdio_owner(self.process, self.hardened.given));
+        early
     }
 
     fn root(&self) -> Result<(Vec<RootStep>, Vec<BindSource>), Vec<Problem>> {
@@ -181,6 +199,7 @@ impl Create<'_> {
                 namespaces: &self.namespaces,
                 ids: self.ids.as_ref(),
                 privileged: self.facts.privileged,
+                staged: self.hardened.given.is_some(),
                 plain_paths: self.options.plain_paths,
                 label: linux.and_then(|linux| linux.mount_label().as_deref()),
                 harden_volumes: self.hardened.hardening.wants(Rule::Volumes),
@@ -323,6 +342,13 @@ fn early_limits(process: &Process, facts: &Facts, user_namespace: bool) -> Vec<P
         true => process::limits(process),
         false => Vec::new(),
     }
+}
+
+/// Pipes of the host's root become those of the program's user while they can.
+fn stdio_owner(process: &Process, first: Option<u32>) -> Option<ProcessStep> {
+    let terminal = process.terminal().unwrap_or(false);
+    let uid = process.user().uid().checked_add(first?)?;
+    (!terminal).then_some(ProcessStep::StdioOwner(uid))
 }
 
 fn program_name(process: &Process) -> &str {

@@ -163,6 +163,8 @@ pub struct Setting<'a> {
     pub ids: Option<&'a IdMaps>,
     /// The caller has root's privileges.
     pub privileged: bool,
+    /// The host's root mounts what the container's namespaces do not own.
+    pub staged: bool,
     /// `linux.mountLabel`.
     pub label: Option<&'a str>,
     /// Binds get nosuid and nodev (rule `volumes`).
@@ -330,7 +332,7 @@ fn replacement(kind: &str, setting: &Setting<'_>) -> Option<CString> {
             && (namespaces.makes(Kind::User) || !namespaces.joins(kind))
     };
     match kind {
-        "sysfs" if foreign(Kind::Network) => Some(c"/sys".to_owned()),
+        "sysfs" if foreign(Kind::Network) && !setting.staged => Some(c"/sys".to_owned()),
         "mqueue" if foreign(Kind::Ipc) => Some(c"/dev/mqueue".to_owned()),
         "proc" if foreign(Kind::Pid) => Some(c"/proc".to_owned()),
         "cgroup" | "cgroup2" if !namespaces.has(Kind::Cgroup) => {
