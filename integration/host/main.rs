@@ -23,6 +23,7 @@ mod denials;
 mod devices;
 mod escapes;
 mod exec;
+mod given;
 mod hardening;
 mod hardware;
 mod hooks;
@@ -113,6 +114,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("kernel_views", kernel_views::cases()),
         ("hooks", hooks::cases()),
         ("namespaces", namespaces::cases()),
+        ("given", given::cases()),
         ("devices", devices::cases()),
         ("net_devices", net_devices::cases()),
         ("terminal", terminal::cases()),

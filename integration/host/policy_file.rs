@@ -17,7 +17,7 @@ cases! {
 
 impl Call<'_> {
     /// With this text as policy file, and what else is to be done to it.
-    fn obeying(self, test: &Test, text: &str, change: &str) -> Self {
+    pub(crate) fn obeying(self, test: &Test, text: &str, change: &str) -> Self {
         let number = test.next();
         let etc = test.path(&format!("etc-{number}"));
         test.make_dir(&etc.join("capsid"));
@@ -34,7 +34,7 @@ impl Call<'_> {
     }
 }
 
-fn obey<'t>(test: &'t Test, bundle: &Bundle<'t>, policy: &Value) -> Call<'t> {
+pub(crate) fn obey<'t>(test: &'t Test, bundle: &Bundle<'t>, policy: &Value) -> Call<'t> {
     let text = policy.to_string();
     bundle.run_call(&[]).obeying(test, &text, "")
 }

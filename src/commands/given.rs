@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use oci_spec::runtime::Spec;
@@ -15,6 +16,7 @@ use crate::plan::{BindSource, Idmap, Opener};
 use crate::policy::IDS;
 use crate::spec::ids::IdRange;
 use crate::spec::mount_options;
+use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::Range;
 use crate::sys::fd;
 
@@ -34,6 +36,9 @@ pub(super) fn offer(
     rootfs: &Path,
     state: &Path,
 ) -> std::result::Result<(Given, OfferedIds), String> {
+    if joins_own_network(spec) {
+        return Err("the network namespace that it joins is the host's".into());
+    }
     let given = make(state).map_err(|error| error.to_string())?;
     let given = given.ok_or_else(|| {
         let more = format!("give {} more in /etc/subuid and /etc/subgid", offered::NAME);
@@ -64,6 +69,15 @@ pub(super) fn offer(
         }
     }
     Ok((given, found))
+}
+
+/// Whether the network that is joined is the runtime's own. What is set there for
+/// the container would be set for the host.
+fn joins_own_network(spec: &Spec) -> bool {
+    let namespaces = Namespaces::of(spec);
+    let number = |path: &Path| std::fs::metadata(path).ok().map(|found| found.ino());
+    let joined = namespaces.path(Kind::Network).and_then(number);
+    joined.is_some() && joined == number(Path::new("/proc/self/ns/net"))
 }
 
 fn make(state: &Path) -> Result<Option<Given>> {

@@ -15,7 +15,7 @@ use crate::sys::{Result, process, restrict};
 use super::child::Walk;
 use super::lookup::{self, Make};
 use super::protocol::ToParent;
-use super::{copy_up, fence, hooks_inside, secrets};
+use super::{copy_up, fence, hooks_inside, secrets, staged};
 
 /// Carries out one step.
 pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
@@ -24,8 +24,8 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
         RootStep::OpenSource(index) => open_source(walk, *index),
         RootStep::AttachRoot { path } => attach_root(walk, path),
-        RootStep::AttachMapped { path, source } => attach_mapped(walk, path, *source),
-        RootStep::AttachInherited => attach_inherited(walk),
+        RootStep::AttachMapped { path, source } => staged::attach_mapped(walk, path, *source),
+        RootStep::AttachInherited => staged::attach_inherited(walk),
         RootStep::BecomeRoot => become_root(),
         RootStep::Mount(step) => mount_one(walk, step),
         RootStep::Device(device) => make_device(root_of(walk)?, device),
@@ -92,39 +92,13 @@ pub fn source_tree(source: &BindSource) -> Result<OwnedFd> {
     mount::clone_tree_of(found.as_fd(), source.recursive)
 }
 
-fn open_root(path: &CStr) -> Result<OwnedFd> {
+pub(super) fn open_root(path: &CStr) -> Result<OwnedFd> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     fd::open(At::Cwd, path, flags, Resolve::ANY)
 }
 
 fn attach_root(walk: &mut Walk<'_>, path: &CStr) -> Result<()> {
     let directory = open_root(path)?;
-    let tree = mount::clone_tree_of(directory.as_fd(), true)?;
-    mount::attach(tree.as_fd(), directory.as_fd())?;
-    walk.root = Some(tree);
-    Ok(())
-}
-
-/// The working directory leads whoever is cloned next into it, through directories
-/// that are closed to everybody but the host's root.
-fn attach_mapped(walk: &mut Walk<'_>, path: &CStr, source: usize) -> Result<()> {
-    let directory = open_root(path)?;
-    let tree = walk.handles.sources[source].as_ref();
-    let tree = tree.ok_or(Failure::of(syscalls::Sysno::open_tree, libc::EBADF))?;
-    let (there, mapped) = (fd::stat(directory.as_fd())?, fd::stat(tree.as_fd())?);
-    if (there.dev, there.ino) != (mapped.dev, mapped.ino) {
-        // Somebody changed what the path leads to since it was opened.
-        return Err(Failure::check(Check::NotRealDirectory));
-    }
-    mount::attach(tree.as_fd(), directory.as_fd())?;
-    fd::change_directory(tree.as_fd())?;
-    walk.root = Some(fd::duplicate_above(tree.as_fd(), 0)?);
-    Ok(())
-}
-
-fn attach_inherited(walk: &mut Walk<'_>) -> Result<()> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let directory = fd::open(At::Cwd, c".", flags, Resolve::ANY)?;
     let tree = mount::clone_tree_of(directory.as_fd(), true)?;
     mount::attach(tree.as_fd(), directory.as_fd())?;
     walk.root = Some(tree);
@@ -156,6 +130,9 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         }
     };
     let target = target(root, step, make)?;
+    if step.staged {
+        staged::refuse_covered(walk, target.as_fd(), &step.target)?;
+    }
     if step.copy_up {
         copy_up::copy_tree(target.as_fd(), tree.as_fd())?;
     }

@@ -48,6 +48,9 @@ pub struct MountStep {
     /// mount of a sandbox brings along links that a program has made, and these
     /// must not lead a later one over /proc or /dev.
     pub plain_target: bool,
+    /// It is attached before what the container's namespaces have is mounted: no
+    /// link may lead it to where that will cover it.
+    pub staged: bool,
 }
 
 /// What is mounted.
@@ -209,6 +212,7 @@ pub fn plan(
         volume: 0,
         plain_directory: matches!(kind, "proc" | "sysfs") && !options.bind,
         plain_target: setting.plain_paths,
+        staged: false,
     };
     if options.bind {
         if setting.harden_volumes {

@@ -113,6 +113,7 @@ impl Sorted {
             RootStep::AttachRoot { .. } => self.kept.push(RootStep::AttachInherited),
             RootStep::Mount(mut mount) if self.can_stage(&mount) => {
                 shift_owners(&mut mount, self.first);
+                mount.staged = true;
                 self.staged.push(RootStep::Mount(mount));
             }
             RootStep::Device(mut device) if !self.is_beside_kept(&device.path) => {
@@ -136,7 +137,9 @@ impl Sorted {
             What::FileSystem { kind, .. } => kind.as_c_str() == c"tmpfs",
             What::Bind(_) => true,
         };
-        kind && !self.is_beside_kept(&mount.target)
+        // One that is unbindable would be lost where the root is copied once more.
+        let unbindable = |flags: &u64| flags & libc::MS_UNBINDABLE != 0;
+        kind && !mount.propagation.iter().any(unbindable) && !self.is_beside_kept(&mount.target)
     }
 
     /// Whether something made inside is mounted above or below a path.
@@ -190,6 +193,7 @@ mod tests {
             volume: 0,
             plain_directory: false,
             plain_target: false,
+            staged: false,
         })
     }
 

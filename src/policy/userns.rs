@@ -144,6 +144,7 @@ fn obstacle(spec: &Spec) -> Option<Obstacle> {
     of_namespaces(spec)
         .or_else(|| of_capabilities(spec))
         .or_else(|| of_process(spec))
+        .or_else(|| of_hooks(spec))
         .or_else(|| of_linux(spec))
         .or_else(|| spec.mounts().iter().flatten().find_map(of_mount))
 }
@@ -222,6 +223,13 @@ fn of_process(spec: &Spec) -> Option<Obstacle> {
         "/process/user",
         format!("id {beyond} is beyond the {IDS} that it would have"),
     ))
+}
+
+/// They are programs of the host's, and may want what only its root may do.
+fn of_hooks(spec: &Spec) -> Option<Obstacle> {
+    let hooks = spec.hooks().as_ref()?.create_container().as_ref()?;
+    let why = "its createContainer hooks are to run as the host's root".to_owned();
+    (!hooks.is_empty()).then_some(("/hooks/createContainer", why))
 }
 
 fn of_linux(spec: &Spec) -> Option<Obstacle> {
