@@ -17,6 +17,7 @@ use super::mounts::{MountStep, What};
 use super::steps::{EnterStep, RootStep};
 use super::{BindSource, Idmap, Opener, c_string};
 use crate::error::Problem;
+use crate::policy::IDS;
 use crate::spec::namespaces::Kind;
 
 /// What the staging depends on.
@@ -122,11 +123,25 @@ impl Sorted {
                 device.gid = device.gid.saturating_add(self.first);
                 self.staged.push(RootStep::Device(device));
             }
-            RootStep::Sysctl { .. } if self.joins_network && is_of_network(&step) => {
-                self.early.push(step);
-            }
+            RootStep::Sysctl { file, value } => self.sysctl(file, value),
             other => self.kept.push(other),
         }
+    }
+
+    /// Those of a network that is joined are the host's root's to write. Groups
+    /// that may ping are numbered as the writer numbers them, who must have them all.
+    fn sysctl(&mut self, file: CString, mut value: CString) {
+        let early = self.joins_network && file.to_bytes().starts_with(b"sys/net/");
+        if file.as_c_str() == c"sys/net/ipv4/ping_group_range" {
+            let shift = if early { self.first } else { 0 };
+            value = ping_groups(&value, shift).unwrap_or(value);
+        }
+        let steps = if early {
+            &mut self.early
+        } else {
+            &mut self.kept
+        };
+        steps.push(RootStep::Sysctl { file, value });
     }
 
     /// Binds, tmpfs and the sysfs of a network that is not the container's, unless
@@ -155,8 +170,18 @@ impl Sorted {
     }
 }
 
-fn is_of_network(step: &RootStep) -> bool {
-    matches!(step, RootStep::Sysctl { file, .. } if file.to_bytes().starts_with(b"sys/net/"))
+fn ping_groups(range: &CStr, shift: u32) -> Option<CString> {
+    let numbers = range.to_str().ok()?.split_ascii_whitespace();
+    let numbers: Option<Vec<u32>> = numbers.map(|number| number.parse().ok()).collect();
+    let &[least, most] = numbers?.as_slice() else {
+        return None;
+    };
+    // An empty range forbids it to everybody.
+    let empty = least > most;
+    let most = if empty { most } else { most.min(IDS - 1) };
+    let shift = if empty { 0 } else { shift };
+    let (least, most) = (least.checked_add(shift)?, most.checked_add(shift)?);
+    CString::new(format!("{least} {most}")).ok()
 }
 
 /// The host's root names a tmpfs's owners as the host numbers them.
@@ -195,6 +220,15 @@ mod tests {
             plain_target: false,
             staged: false,
         })
+    }
+
+    #[test]
+    fn groups_that_may_ping_are_those_of_the_container() {
+        let text = |range: &CStr, shift| ping_groups(range, shift).unwrap();
+        assert_eq!(text(c"0 2147483647", 0).as_c_str(), c"0 65535");
+        assert_eq!(text(c"0\t7", 1000).as_c_str(), c"1000 1007");
+        assert_eq!(text(c"1 0", 1000).as_c_str(), c"1 0");
+        assert_eq!(ping_groups(c"all", 0), None);
     }
 
     #[test]
