@@ -244,8 +244,8 @@ mod tests {
         sorted.sort(mount(c"tmpfs", c"/dev"));
         sorted.sort(mount(c"sysfs", c"/sys"));
         sorted.sort(mount(c"tmpfs", c"/sys/firmware"));
-        sorted.sort(mount(c"tmpfs", c"/"));
         sorted.sort(mount(c"tmpfs", c"/system"));
+        sorted.sort(mount(c"tmpfs", c"/"));
         assert_eq!(sorted.kept.len(), 3);
         let owner = |step: &RootStep| match step {
             RootStep::Mount(mount) => match &mount.what {
