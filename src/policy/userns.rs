@@ -164,6 +164,11 @@ fn of_namespaces(spec: &Spec) -> Option<Obstacle> {
             return Some(("/linux/namespaces", why));
         }
     }
+    let named = spec.hostname().is_some() || spec.domainname().is_some();
+    if named && namespaces.joins(Kind::Uts) {
+        let why = "it names the host in a uts namespace that is there".to_owned();
+        return Some(("/hostname", why));
+    }
     let joined = [Kind::Cgroup, Kind::Time];
     let joined = joined.into_iter().find(|kind| namespaces.joins(*kind));
     joined.map(|kind| {
