@@ -1,5 +1,6 @@
 # make          a static binary, its man pages and completions, in target/dist
 # make install  puts them below $(DESTDIR)$(PREFIX); needs no compiler
+# make deb      a Debian package of it, beside it
 # make check    what a change must pass
 # make debian-rootfs   a Debian tree for the tests
 
@@ -13,7 +14,7 @@ FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 CARGO ?= cargo
 INSTALL ?= install
 CARGO_TARGET_DIR ?= target
-DIST = $(CARGO_TARGET_DIR)/dist
+DIST ?= $(CARGO_TARGET_DIR)/dist
 MUSL = $(shell uname -m)-unknown-linux-musl
 
 # `capsid --version` names it; empty outside a git checkout.
@@ -22,7 +23,7 @@ ifneq ($(COMMIT),)
 export CAPSID_COMMIT := $(COMMIT)
 endif
 
-.PHONY: dist check install uninstall clean debian-rootfs
+.PHONY: dist deb check install uninstall clean debian-rootfs
 dist:
 	@set -e; \
 	target=$(MUSL); \
@@ -35,6 +36,9 @@ dist:
 	mkdir -p $(DIST); \
 	$(INSTALL) -m 0755 $(CARGO_TARGET_DIR)/$$target/release/capsid $(DIST)/capsid
 	$(CARGO) run --locked --quiet --example papers -- $(DIST)
+
+deb: dist
+	packaging/debian/build $(DIST)
 
 check:
 	$(CARGO) fmt --check

@@ -117,8 +117,8 @@ macro_rules! checks {
 checks! {
     /// The mount point of proc or sysfs is not a plain directory (CVE-2019-19921 class).
     NotRealDirectory => "the mount point is not a real directory",
-    /// Something stands where a directory must be made.
-    NotDirectory => "a path component exists and is not a directory",
+    /// A file and a directory, one to be mounted on the other. Docker looks for the first three words.
+    DirectoryAndFile => "not a directory on both sides: a directory is mounted on a directory, a file on a file",
     /// A link leads to a mount point where none may: of a sandbox, or on procfs (CVE-2019-16884 class).
     LinkToMountPoint => "a symbolic link leads to the mount point",
     /// A path has more symbolic links than the kernel itself would follow.
@@ -165,6 +165,8 @@ checks! {
     WrongNamespaceType => "the file is a namespace of another type",
     /// A procfs file is not on a procfs (CVE-2019-16884 class).
     NotProcfs => "the file is not on a procfs",
+    /// Between measuring the root file system and attaching it, another took its place.
+    RootReplaced => "another directory is there now than the one that was measured",
     /// A file to copy into a fresh tmpfs changed or nests too deeply.
     CopyTooDeep => "the directory tree to copy is nested too deeply",
 }
@@ -303,6 +305,8 @@ pub enum Error {
         /// How it ended, with what it wrote.
         outcome: String,
     },
+    /// A rule of capsid's, or of root's policy file, does not allow what was asked for.
+    Refused(Box<Error>),
     /// The child ended without a word.
     Died {
         /// The wait status in words.
@@ -334,6 +338,11 @@ impl Error {
             object,
             Failure::of(sysno, error.raw_os_error().unwrap_or(libc::EIO)),
         )
+    }
+
+    /// The same error, of what is not allowed.
+    pub fn refused(self) -> Self {
+        Error::Refused(Box::new(self))
     }
 
     /// The same from nix.
@@ -406,9 +415,7 @@ impl fmt::Display for Error {
                 doing,
                 missing,
                 repair,
-            } => {
-                write!(f, "{doing}: {missing}; {repair}")
-            }
+            } => write!(f, "{doing}: {missing}; {repair}"),
             Error::Step {
                 step,
                 number,
@@ -437,6 +444,7 @@ impl fmt::Display for Error {
             } => {
                 write!(f, "error running {which} ({}): {outcome}", path.display())
             }
+            Error::Refused(why) => why.fmt(f),
             Error::Died { how, during } => {
                 write!(
                     f,

@@ -32,6 +32,9 @@ pub mod sandbox;
 /// What capsid insists on.
 pub mod policy;
 
+/// What was done, as lines for those who answer for the machine.
+pub mod audit;
+
 /// What will be done, as plain data.
 pub mod plan;
 

@@ -15,10 +15,12 @@ use crate::spec::annotations::INIT;
 mod directory;
 mod entries;
 mod ranges;
+mod users;
 
 pub use directory::{Container, Lock, Root, Slot};
 pub use entries::names;
 pub use ranges::{Range, give_back};
+pub use users::{OfUser, of_users};
 
 /// The format of `state.json`. A record with another number is refused, not guessed at.
 pub const FORMAT: u32 = 3;
@@ -68,6 +70,15 @@ pub struct Record {
     /// The bundle's hooks as they were at create: later edits have no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
+    /// `sha256:` and the digest of config.json, where somebody wanted to know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_digest: Option<String>,
+    /// The same of the root file system, where it was demanded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs_digest: Option<String>,
+    /// The digest of config.json was demanded: `exec` holds config.json against it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub config_pinned: bool,
     /// The system calls that the container may make, as decided at create:
     /// what `exec` loads.
     pub filter: Filter,

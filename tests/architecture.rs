@@ -87,6 +87,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("policy", &["error", "spec", "seccomp", "HOST"]),
     ("plan", &["error", "spec", "seccomp", "policy", "HOST"]),
     ("sandbox", &["error", "spec", "policy", "HOST"]),
+    ("audit", &["error", "policy"]),
     ("host", &["error", "sys"]),
     (
         "state",
@@ -96,6 +97,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
         "execute",
         &[
             "error", "sys", "spec", "seccomp", "policy", "plan", "host", "state", "sandbox",
+            "audit",
         ],
     ),
     // Of `execute` only the lookup of paths below a root.

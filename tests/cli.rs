@@ -15,7 +15,8 @@ use serde_json::Value;
 
 const COMMANDS: &[&str] = &[
     "sandbox", "create", "start", "run", "exec", "state", "list", "ps", "kill", "pause", "resume",
-    "update", "events", "delete", "spec", "explain", "doctor", "features", "seccomp",
+    "update", "events", "delete", "spec", "explain", "doctor", "features", "seccomp", "audit",
+    "digest",
 ];
 
 /// How an invocation ended.

@@ -10,6 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "papers/escapes.rs"]
+mod escapes;
+
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -198,6 +201,35 @@ fn every_test_that_the_architecture_names_exists() {
     assert!(missing.is_empty(), "no such test: {missing:?}");
 }
 
+/// Of each table of the threat model, the column that says what keeps a promise.
+#[test]
+fn every_promise_of_the_threat_model_has_a_test() {
+    let mut sources = String::new();
+    for file in files("integration", ".rs") {
+        sources += &fs::read_to_string(file).unwrap();
+    }
+    let text = read("docs/threat-model.md");
+    let mut kept = false;
+    let mut count = 0;
+    for line in text.lines() {
+        if !line.starts_with('|') {
+            kept = false;
+        } else if line.ends_with("| kept by |") {
+            kept = true;
+        } else if kept && !line.starts_with("|---") {
+            let cell = line.rsplit('|').nth(1).unwrap();
+            let names = quoted(cell);
+            assert!(!names.is_empty(), "nothing keeps this: {line}");
+            for name in names {
+                let there = sources.contains(&format!("fn {name}("));
+                assert!(there, "no test {name}: {line}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} promises were found");
+}
+
 #[test]
 fn every_variable_of_the_tests_is_explained() {
     let papers = read("docs/testing.md");
@@ -230,16 +262,18 @@ fn every_rule_is_in_the_paper_on_hardening() {
         .map(|(id, _)| id)
         .collect();
     assert!(ids.len() > 3, "{plan}");
-    let headings: Vec<&str> = papers
-        .lines()
-        .filter(|line| line.starts_with("### "))
-        .collect();
+    let (levels, _) = papers.split_once("### Giving a rule up").unwrap();
     for id in ids {
         let word = format!("`{id}`");
-        assert!(
-            headings.iter().any(|heading| heading.contains(&word)),
-            "no entry for {id} in docs/hardening.md"
-        );
+        assert!(levels.contains(&word), "no level for {id}");
+        let entry = papers
+            .split("\n### ")
+            .find(|entry| entry.lines().next().unwrap().contains(&word));
+        let entry = entry.unwrap_or_else(|| panic!("no entry for {id} in docs/hardening.md"));
+        for part in ["What", "Attack", "Relax", "Breaks"] {
+            let part = format!("* **{part}:**");
+            assert!(entry.contains(&part), "{id}: no {part}");
+        }
     }
 }
 

@@ -341,6 +341,7 @@ impl Case {
             die_with_parent: self.choices.die_with_parent,
             notify: self.choices.notify.clone(),
             asks: self.choices.asks(),
+            measured: None,
             traced: self.choices.traced,
             plain_paths: false,
             cgroup,

@@ -271,3 +271,17 @@ fn mutated_configurations_never_panic() {
         "{accepted} {refused} {unread}"
     );
 }
+
+/// A list of the bundle's own counts for more than the rule: it must not be the shorter one.
+#[test]
+fn the_written_configuration_hides_what_a_silent_one_would() {
+    for rootless in [None, Some((1000, 1000))] {
+        let spec = template::default_spec(rootless, true);
+        let masked = spec.linux().as_ref().unwrap().masked_paths().clone();
+        let mut masked = masked.unwrap();
+        masked.sort();
+        let mut default = capsid::policy::MASKED_PATHS.map(str::to_owned);
+        default.sort();
+        assert_eq!(masked, default);
+    }
+}

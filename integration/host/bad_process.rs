@@ -1,6 +1,9 @@
 //! Programs that cannot run, users that cannot be: engines read 126 and 127 out of these words.
 
-use serde_json::json;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::cases::cases;
@@ -150,19 +153,27 @@ fn loader_missing(test: &Test) {
     refused(&bundle, &["exec: \"/bin/dynamic\"", "loader"]);
 }
 
-/// A missing directory is made inside, as runc does, or named; 127 is not the answer.
+/// A missing directory is made inside, as runc does, also below a root that
+/// the container finds read-only. Where it cannot be made, 127 is not the answer.
 fn cwd_missing(test: &Test) {
-    let bundle = Bundle::new(test).writable().args(&["report"]);
-    let bundle = bundle.edit(|config| config["process"]["cwd"] = json!("/not/there"));
-    let output = bundle.run();
-    if output.code == 0 {
-        assert_eq!(output.json()["cwd"], "/not/there");
-        assert!(bundle.rootfs().join("not/there").is_dir());
-    } else {
-        output
-            .says(&["/not/there"])
-            .never_says(&["no such file or directory"]);
+    let there = |config: &mut Value| config["process"]["cwd"] = json!("/not/there");
+    for writable in [true, false] {
+        let mut bundle = Bundle::new(test).args(&["report"]).edit(there);
+        if writable {
+            bundle = bundle.writable();
+        }
+        assert_eq!(bundle.run().success().json()["cwd"], "/not/there");
+        let made = fs::metadata(bundle.rootfs().join("not/there"));
+        let mode = made.map(|made| made.permissions().mode() & 0o7777);
+        assert_eq!(mode.ok(), Some(0o755));
+        bundle.assert_nothing_left();
     }
+    let bundle = Bundle::new(test).args(&["exit", "0"]);
+    let bundle = bundle.edit(|config| config["process"]["cwd"] = json!("/proc/not/there"));
+    let output = bundle.run().failure();
+    output
+        .says(&["/proc/not/there"])
+        .never_says(&["no such file or directory"]);
     bundle.assert_nothing_left();
 }
 

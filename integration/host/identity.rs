@@ -7,11 +7,11 @@ use crate::cases::cases;
 use crate::roles::Test;
 
 cases! {
-    ALL []: capabilities_exact, capabilities_absent, inheritable_only_as_written, ambient_as_written,
+    ALL []: capabilities_exact, inheritable_only_as_written, ambient_as_written,
         no_new_privileges_default, no_new_privileges_off, keyring_is_new,
         groups_empty, single_id_root;
-    RANGES []: user_and_groups, user_without_capabilities, setuid_gains_nothing, passwd_is_not_read,
-        callers_groups_are_dropped, ambient_for_user;
+    RANGES []: user_and_groups, user_without_capabilities, setuid_gains_nothing,
+        ambient_for_user;
     USERS []: rootless_maps;
 }
 
@@ -35,21 +35,6 @@ fn capabilities_exact(test: &Test) {
     let sets = json!({ "bounding": ["CAP_CHOWN", "CAP_KILL"], "permitted": ["CAP_CHOWN"], "effective": [] });
     let report = capabilities(test, sets).report();
     report.expect("/capabilities/bnd", json!(["CAP_CHOWN", "CAP_KILL"]));
-}
-
-/// runc leaves the full bounding set when nothing is said.
-fn capabilities_absent(test: &Test) {
-    let bundle = Bundle::new(test).edit(|config| {
-        config["process"]
-            .as_object_mut()
-            .and_then(|process| process.remove("capabilities"));
-    });
-    let report = bundle.report();
-    for set in ["inh", "prm", "eff", "bnd", "amb"] {
-        report.expect(&format!("/capabilities/{set}"), json!([]));
-    }
-    let report = capabilities(test, json!({})).report();
-    report.expect("/capabilities/bnd", json!([]));
 }
 
 /// CVE-2022-29162 and its twins: a non-empty inheritable set revives file capabilities.
@@ -185,39 +170,6 @@ fn setuid_gains_nothing(test: &Test) {
     assert!(std::fs::set_permissions(&copy, mode).is_ok());
     let output = bundle.raw_args(&["/bin/suid", "report"]).run().success();
     assert_eq!(output.json()["uids"], json!([1000, 1000, 1000, 1000]));
-}
-
-/// CVE-2016-3697: a number in the configuration is a number.
-fn passwd_is_not_read(test: &Test) {
-    let bundle = user(test, json!({ "uid": 1000, "gid": 1000 }));
-    bundle.file("etc/passwd", "1000:x:0:0::/:/bin/sh\n");
-    bundle
-        .report()
-        .expect("/uids", json!([1000, 1000, 1000, 1000]));
-    let sleeper = Bundle::new(test).args(&["sleep"]);
-    sleeper.file(
-        "etc/passwd",
-        "1000:x:0:0::/:/bin/sh\nroot:x:0:0::/:/bin/sh\n",
-    );
-    let container = sleeper.ready();
-    container
-        .exec_report(&["--user", "1000"])
-        .expect("/uids/1", json!(1000));
-    container.end();
-}
-
-/// CVE-2022-36109 class: the caller's groups must not come along.
-fn callers_groups_are_dropped(test: &Test) {
-    if test.rootless() {
-        return Bundle::new(test).report().expect("/groups", json!([]));
-    }
-    let bundle = Bundle::new(test).args(&["report"]);
-    if crate::machine::in_path("setpriv").is_some() {
-        let call = bundle
-            .run_call(&[])
-            .through(&["setpriv", "--groups", "4,27,100"]);
-        assert_eq!(call.output().success().json()["groups"], json!([]));
-    }
 }
 
 /// An unprivileged caller that names no user namespace gets one all the same.

@@ -11,16 +11,20 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+mod all_users;
+mod audit;
 mod bad_input;
 mod bad_process;
 mod bundle;
 mod cases;
 mod container;
+mod contract;
 mod controllers;
 mod defaults;
 mod delegation;
 mod denials;
 mod devices;
+#[path = "../escapes/escapes.rs"]
 mod escapes;
 mod exec;
 mod given;
@@ -43,6 +47,7 @@ mod net_devices;
 mod network;
 mod parents;
 mod passing;
+mod pins;
 mod policy_file;
 mod process;
 mod recordings;
@@ -126,11 +131,15 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("exec", exec::cases()),
         ("hardening", hardening::cases()),
         ("hardening", policy_file::cases()),
+        ("audit", audit::cases()),
+        ("audit", pins::cases()),
+        ("audit", all_users::cases()),
         ("seccomp", seccomp::cases()),
         ("seccomp", relaxed::cases()),
         ("seccomp", denials::cases()),
         ("seccomp", recordings::cases()),
         ("seccomp", supervisors::cases()),
+        ("contract", contract::cases()),
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
         ("hardware", hardware::cases()),

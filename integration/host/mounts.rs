@@ -141,13 +141,15 @@ fn bind_file_on_new_file(test: &Test) {
     let bundle = Bundle::new(test).mount(bind(&dir.join("file"), "/etc/new.conf", &["bind", "ro"]));
     let output = bundle.run_probe(&["cat", "/etc/new.conf"]).success();
     assert_eq!(output.stdout, "content of the host");
-    // A directory onto a file, or the reverse, is an error in words.
-    Bundle::new(test)
-        .mount(bind(&dir, "/etc/passwd", &["bind"]))
-        .run_call(&[])
-        .output()
-        .failure()
-        .says(&["/etc/passwd"]);
+    // A directory onto a file, or the reverse, is an error in the words that Docker looks for.
+    for (source, target) in [(dir.clone(), "/etc/passwd"), (dir.join("file"), "/etc")] {
+        Bundle::new(test)
+            .mount(bind(&source, target, &["bind"]))
+            .run_call(&[])
+            .output()
+            .failure()
+            .says(&[target, "not a directory"]);
+    }
 }
 
 fn bind_flags(test: &Test) {

@@ -9,11 +9,10 @@ use crate::roles::Test;
 cases! {
     ALL []: console_socket, console_size, resize_reaches_the_program, foreground_terminal,
         foreground_exit_code, foreground_resize, terminal_rules, exec_with_terminal,
-        exec_console_socket, console_file, console_link_is_not_followed,
-        pts_links_are_refused;
+        exec_console_socket, console_file;
 }
 
-fn with_terminal<'t>(test: &'t Test) -> Bundle<'t> {
+pub(crate) fn with_terminal<'t>(test: &'t Test) -> Bundle<'t> {
     Bundle::new(test).edit(|config| config["process"]["terminal"] = json!(true))
 }
 
@@ -128,7 +127,7 @@ fn foreground_terminal(test: &Test) {
     bundle.assert_nothing_left();
 }
 
-fn pty<'a>(test: &Test, size: &'a str, options: &[&'a str]) -> Vec<String> {
+pub(crate) fn pty<'a>(test: &Test, size: &'a str, options: &[&'a str]) -> Vec<String> {
     let mut words = vec![
         test.machine.probe.to_string_lossy().into_owned(),
         "pty".into(),
@@ -230,47 +229,4 @@ fn console_file(test: &Test) {
         console.is_null() || console["major"] != 5,
         "the host's console: {console}"
     );
-}
-
-/// CVE-2026-88264: `/dev/console` as a link of the image, nothing mounted on /dev.
-fn console_link_is_not_followed(test: &Test) {
-    let outside = test.path("outside");
-    test.make_dir(&outside);
-    let bundle = with_terminal(test)
-        .without_mount("/dev")
-        .without_mount("/dev/shm")
-        .without_mount("/dev/mqueue")
-        .args(&["exit", "0"]);
-    bundle.link("dev/console", outside.join("x"));
-    bundle
-        .run_call(&[])
-        .through(&pty(test, "24x80", &[]))
-        .output();
-    assert!(!outside.join("x").exists(), "made on the host");
-    drop(bundle);
-}
-
-/// CVE-2025-52565: a /dev/pts of somebody else's making.
-fn pts_links_are_refused(test: &Test) {
-    let canary = test.path("canary");
-    test.make_file(&canary, "secret of the host");
-    let pts = test.path("pts");
-    test.make_dir(&pts);
-    for name in ["ptmx", "0", "1"] {
-        let made = std::os::unix::fs::symlink(&canary, pts.join(name));
-        assert!(made.is_ok(), "{made:?}");
-    }
-    let bundle = with_terminal(test)
-        .without_mount("/dev/pts")
-        .args(&["cat", "/dev/console"])
-        .mount(json!({
-            "destination": "/dev/pts", "type": "bind", "source": pts, "options": ["bind"]
-        }));
-    let output = bundle
-        .run_call(&[])
-        .through(&pty(test, "24x80", &[]))
-        .output();
-    assert_ne!(output.code, 0, "{output:?}");
-    assert!(!output.stdout.contains("secret of the host"));
-    bundle.assert_nothing_left();
 }

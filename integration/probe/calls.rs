@@ -95,14 +95,32 @@ fn make_words(call: &str) -> Result<Result<usize, Errno>, String> {
     }
 }
 
-fn make(name: &str, words: &[&str]) -> Result<Result<usize, Errno>, String> {
-    let nr = match parse_number(name) {
-        Some(number) => i64::try_from(number).map_err(|_| format!("{name}: too large"))?,
+/// The number of a call that has a name or is one.
+fn call_number(name: &str) -> Result<i64, String> {
+    match parse_number(name) {
+        Some(number) => i64::try_from(number).map_err(|_| format!("{name}: too large")),
         None => {
             let known = name.parse::<Sysno>();
-            i64::from(known.map_err(|_| format!("{name}: unknown call"))?.id())
+            Ok(i64::from(
+                known.map_err(|_| format!("{name}: unknown call"))?.id(),
+            ))
         }
-    };
+    }
+}
+
+/// A call whose arguments are numbers.
+pub(crate) fn numbers(call: &str) -> Result<(i64, [usize; 6]), String> {
+    let mut words = call.split_whitespace();
+    let nr = call_number(words.next().ok_or("an empty call")?)?;
+    let mut args = [0usize; 6];
+    for (slot, word) in args.iter_mut().zip(words) {
+        *slot = parse_number(word).ok_or_else(|| format!("{word}: no number"))?;
+    }
+    Ok((nr, args))
+}
+
+fn make(name: &str, words: &[&str]) -> Result<Result<usize, Errno>, String> {
+    let nr = call_number(name)?;
     let mut args = [0usize; 6];
     // Buffers live until after the call.
     let mut buffers: Vec<Vec<u8>> = Vec::new();

@@ -14,10 +14,13 @@ use std::process::ExitCode;
 
 mod act;
 mod calls;
+mod filter;
 mod load;
+mod measure;
 mod outside;
 mod raw;
 mod report;
+mod stalk;
 mod supervise;
 mod view;
 mod walk;
@@ -30,12 +33,14 @@ in a container:
   syscall NAME [ARG]... | calls \"NAME [ARG]...\"... | int80 NUMBER
   repeat COUNT \"NAME [ARG]...\" | threads COUNT \"NAME [ARG]...\" | spawn COUNT PROGRAM [ARG]...
   append FILE TEXT | abstract-listen NAME | abstract-connect NAME
-  try-all DIR... | swap PATH PATH
+  try-all DIR... | swap PATH PATH | stalk CANARY UNTIL | shocker FILE
+  ask \"NAME [NUMBER]...\"... | measure [NAMESPACE=INODE]...
   fork N | herd N | bomb | eat BYTES | burn SECONDS | pour DISK BYTES | rdma-contexts DEVICE COUNT | listen | console | notify TEXT | try-open FILE | env NAME
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
              pty ROWSxCOLS [--input TEXT] [--resize ROWSxCOLS] -- COMMAND [ARGS]
              notify-listen SOCKET
+             namespaces | keyed COMMAND [ARG]...
              enter CGROUP UID GID COMMAND [ARG]...
              supervise SOCKET (value N | errno N | continue | hang-up)";
 
@@ -89,7 +94,13 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("repeat", [count, call]) => calls::repeat(act::number(count)?, call),
         ("threads", [count, call]) => calls::threads(act::number(count)?, call),
         ("spawn", [count, program, args @ ..]) => calls::spawn(act::number(count)?, program, args),
+        ("ask", calls) => filter::print(calls),
+        ("shocker", [file]) => act::shocker(file),
+        ("measure", host) => measure::print(host),
+        ("namespaces", []) => measure::namespaces(),
+        ("keyed", [command, args @ ..]) => measure::keyed(command, args),
         ("try-all", dirs) => walk::everything(dirs),
+        ("stalk", [canary, until]) => stalk::stalk(canary, until),
         ("swap", [one, other]) => walk::swap(one, other),
         ("fork", [count]) => act::fork(act::number(count)?),
         ("herd", [count]) => load::herd(act::number(count)?),

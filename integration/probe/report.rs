@@ -66,7 +66,8 @@ pub(crate) fn environment() -> Vec<String> {
     }
 }
 
-fn status() -> BTreeMap<String, String> {
+/// The lines of /proc/self/status.
+pub(crate) fn status() -> BTreeMap<String, String> {
     fs::read_to_string("/proc/self/status")
         .unwrap_or_default()
         .lines()

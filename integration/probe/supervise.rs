@@ -16,10 +16,41 @@ const SECCOMP_IOCTL_NOTIF_SEND: u64 = 0xc018_2101;
 /// What every call is answered with: the last three members of
 /// `struct seccomp_notif_resp`.
 #[derive(Clone, Copy)]
-struct Answer {
-    value: i64,
-    error: i32,
-    flags: u32,
+pub(crate) struct Answer {
+    pub(crate) value: i64,
+    pub(crate) error: i32,
+    pub(crate) flags: u32,
+}
+
+/// A call that waits for an answer: `struct seccomp_notif`.
+pub(crate) struct Asked([u8; 80]);
+
+impl Asked {
+    fn long(&self, at: usize) -> u64 {
+        self.0[at..at + 8].try_into().map_or(0, u64::from_ne_bytes)
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        self.0[at..at + 4].try_into().map_or(0, u32::from_ne_bytes)
+    }
+
+    /// What an answer names it by.
+    pub(crate) fn id(&self) -> u64 {
+        self.long(0)
+    }
+
+    /// An argument, from 0.
+    pub(crate) fn argument(&self, index: usize) -> u64 {
+        self.long(32 + 8 * index)
+    }
+
+    fn shown(&self) -> serde_json::Value {
+        let name = Sysno::new(self.word(16) as usize).map_or("?", |call| call.name());
+        let args: Vec<u64> = (0..6).map(|index| self.argument(index)).collect();
+        json!({
+            "id": self.id(), "pid": self.word(8), "call": name, "arch": self.word(20), "args": args,
+        })
+    }
 }
 
 /// Listens, says READY, and answers every call of every listener that is sent.
@@ -73,9 +104,8 @@ fn attend(stream: &UnixStream, answer: Answer) -> Result<(), String> {
     })
     .to_string());
     while let Some(call) = next(&listener)? {
-        say(&call.to_string());
-        let id = call["id"].as_u64().unwrap_or(0);
-        respond(&listener, id, answer)?;
+        say(&call.shown().to_string());
+        respond(&listener, call.id(), answer)?;
     }
     say("END");
     Ok(())
@@ -91,7 +121,7 @@ fn rest(stream: &UnixStream) -> Result<usize, String> {
 }
 
 /// The next call that waits; none when nobody is left who could make one.
-fn next(listener: &OwnedFd) -> Result<Option<serde_json::Value>, String> {
+pub(crate) fn next(listener: &OwnedFd) -> Result<Option<Asked>, String> {
     loop {
         // struct pollfd: descriptor, POLLIN (1), what came.
         let mut poll = [0u8; 8];
@@ -104,27 +134,21 @@ fn next(listener: &OwnedFd) -> Result<Option<serde_json::Value>, String> {
         }
         let mut asked = [0u8; 80];
         match raw::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_RECV, &mut asked) {
-            Ok(_) => {}
+            Ok(_) => return Ok(Some(Asked(asked))),
             // The caller is gone meanwhile.
-            Err(Errno::ENOENT | Errno::EINTR) => continue,
+            Err(Errno::ENOENT | Errno::EINTR) => {}
             Err(errno) => return Err(format!("SECCOMP_IOCTL_NOTIF_RECV: {errno}")),
         }
-        let long = |at: usize| asked[at..at + 8].try_into().map_or(0, u64::from_ne_bytes);
-        let word = |at: usize| asked[at..at + 4].try_into().map_or(0, u32::from_ne_bytes);
-        let name = Sysno::new(word(16) as usize).map_or("?", |call| call.name());
-        let args: Vec<u64> = (0..6).map(|index| long(32 + 8 * index)).collect();
-        return Ok(Some(json!({
-            "id": long(0), "pid": word(8), "call": name, "arch": word(20), "args": args,
-        })));
     }
 }
 
-fn respond(listener: &OwnedFd, id: u64, answer: Answer) -> Result<(), String> {
-    let mut response = Vec::with_capacity(24);
-    response.extend(id.to_ne_bytes());
-    response.extend(answer.value.to_ne_bytes());
-    response.extend(answer.error.to_ne_bytes());
-    response.extend(answer.flags.to_ne_bytes());
+/// Answers a call. Nothing is allocated: who waits may hold the allocator's lock.
+pub(crate) fn respond(listener: &OwnedFd, id: u64, answer: Answer) -> Result<(), String> {
+    let mut response = [0u8; 24];
+    response[..8].copy_from_slice(&id.to_ne_bytes());
+    response[8..16].copy_from_slice(&answer.value.to_ne_bytes());
+    response[16..20].copy_from_slice(&answer.error.to_ne_bytes());
+    response[20..].copy_from_slice(&answer.flags.to_ne_bytes());
     match raw::ioctl(
         listener.as_raw_fd(),
         SECCOMP_IOCTL_NOTIF_SEND,

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use serde_json::{Value, json};
+use syscalls::Sysno;
 
 use crate::act::{describe, errno_name};
 use crate::raw;
@@ -55,6 +56,29 @@ fn mount_line(line: &str) -> Option<Value> {
         "source": filesystem.get(1)?,
         "super": filesystem.get(2)?.split(',').collect::<Vec<_>>(),
     }))
+}
+
+/// Whether the last mount at a point, which has to be one, has an option.
+pub(crate) fn has_option(point: &str, option: &str) -> bool {
+    let table = mounts("self");
+    let all = table.as_array().map_or(&[][..], Vec::as_slice);
+    let mount = all.iter().rev().find(|mount| mount["point"] == point);
+    let options = mount.and_then(|mount| mount["options"].as_array());
+    options.is_some_and(|options| options.iter().any(|word| word == option))
+}
+
+/// Whether what is at a path cannot be written to because of its mount.
+pub(crate) fn read_only(path: &str) -> bool {
+    const READ_ONLY: u64 = 1;
+    // struct statfs: `f_flags` are its eleventh word.
+    let mut facts = [0u8; 120];
+    let Ok(mut name) = crate::act::c_string(path) else {
+        return false;
+    };
+    let buffer = facts.as_mut_ptr() as usize;
+    let got = raw::call_with(Sysno::statfs, [0, buffer, 0, 0, 0, 0], 0, &mut name);
+    let flags = facts[80..88].try_into().map_or(0, u64::from_ne_bytes);
+    got.is_ok() && flags & READ_ONLY != 0
 }
 
 /// One open descriptor: what it points to and what it is.

@@ -10,8 +10,8 @@ use syscalls::Sysno;
 
 use super::go_flags::{self, Arguments, Asked, Order};
 use super::{
-    create, delete, doctor, events, exec, explain, features, kill, list, pause, ps, resume, root,
-    run, sandbox, seccomp, spec, start, state, update,
+    audit, create, delete, digest, doctor, events, exec, explain, features, kill, list, pause, ps,
+    resume, root, run, sandbox, seccomp, spec, start, state, update,
 };
 use crate::error::{Error, Result};
 use crate::execute::protect::{self, Ids};
@@ -55,6 +55,8 @@ const COMMANDS: &[(&str, Definition)] = &[
     ("doctor", doctor::command),
     ("features", features::command),
     ("seccomp", seccomp::command),
+    ("audit", audit::command),
+    ("digest", digest::command),
 ];
 
 /// Commands whose operands belong to another program, or may look like options.
@@ -71,6 +73,8 @@ const STATELESS: &[&str] = &[
     EXPLAIN_SANDBOX,
     "doctor",
     "seccomp",
+    "audit",
+    "digest",
 ];
 
 /// One line per command that does something.
@@ -96,6 +100,8 @@ fn execute(name: &str, global: &Global, matches: &ArgMatches) -> Result<u8> {
         "doctor" => doctor::run(global, matches),
         "features" => features::run(global, matches),
         "seccomp" => seccomp::run(global, matches),
+        "audit" => audit::run(global, matches),
+        "digest" => digest::run(global, matches),
         _ => Err(unknown_command(global.called_as, name)),
     }
 }

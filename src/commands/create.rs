@@ -8,6 +8,7 @@ use super::announce::Announce;
 use super::cli::Global;
 use super::creation::{self, Mode};
 use super::options;
+use super::pins::{self, Pins};
 use crate::error::Result;
 
 pub(crate) fn command() -> Command {
@@ -25,6 +26,7 @@ pub(crate) fn command() -> Command {
         .arg(options::no_pivot())
         .arg(options::no_new_keyring())
         .arg(options::preserve_fds())
+        .args(pins::options())
         // containerd's Go client may pass it, though create always detaches.
         .arg(options::detach().hide(true))
         .arg(options::new_container_id())
@@ -71,6 +73,8 @@ pub(crate) struct CreateArgs {
     pub(crate) no_new_keyring: bool,
     /// How many descriptors after 2 (and those of LISTEN_FDS) the process gets.
     pub(crate) preserve_fds: u32,
+    /// What configuration and root file system must be.
+    pub(crate) pins: Pins,
 }
 
 impl CreateArgs {
@@ -95,6 +99,7 @@ impl CreateArgs {
             no_pivot: options::is_on(matches, "no-pivot"),
             no_new_keyring: options::is_on(matches, "no-new-keyring"),
             preserve_fds: options::preserved(matches),
+            pins: Pins::from_matches(matches)?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! How a container comes to be: shared by `create` and `run`.
 
+use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::Hook;
@@ -10,7 +11,8 @@ use super::given::Given;
 use super::hooks::{run_poststop, state_of};
 use super::notify::{self, Notify};
 use super::prepared::{Entry, Prepared, prepare};
-use super::{announce, descriptors, life, system_calls};
+use super::{announce, audited, descriptors, life, system_calls};
+use crate::audit::{self, What};
 use crate::error::{Error, Failure, Result};
 use crate::execute::alive::Stat;
 use crate::execute::cgroup::{self, Cgroup, LeftOut};
@@ -30,6 +32,7 @@ use crate::plan::build::Options;
 use crate::plan::cgroup::CgroupPlan;
 use crate::policy::{self, By, HardenedSpec, Rule};
 use crate::seccomp::{Advice, Asks};
+use crate::spec::annotations;
 use crate::state::{Record, Root, Slot, check_id};
 
 mod record;
@@ -55,6 +58,16 @@ pub(super) struct Mode {
     pub(super) sandbox: bool,
 }
 
+impl Mode {
+    /// In whose words denied calls are reported.
+    fn advice(&self) -> Advice {
+        match self.sandbox {
+            true => Advice::Sandbox,
+            false => Advice::Bundle,
+        }
+    }
+}
+
 /// A container that waits for `start`, or runs already.
 pub(super) struct Created {
     pub(super) record: Record,
@@ -73,12 +86,30 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
     descriptors::close_on_exec()?;
     // Before this process opens any that could be taken for the caller's.
     descriptors::preserved(args.preserve_fds, true)?;
+    let command = if mode.park { "create" } else { "run" };
+    let mut annotations = BTreeMap::new();
+    let attempt = || {
+        let pin = args.pins.config;
+        if !audited::is_on() && pin.is_none() {
+            return create_bundle(global, Entry::read(&args.bundle)?, args, mode);
+        }
+        let entry = Entry::measured(&args.bundle, pin)?;
+        annotations = annotations::all(&entry.bundle.spec);
+        create_bundle(global, entry, args, mode)
+    };
+    attempt().inspect_err(|error| {
+        audited::refused(command, &args.id, &global.root, &annotations, error);
+    })
+}
+
+fn create_bundle(global: &Global, entry: Entry, args: &CreateArgs, mode: Mode) -> Result<Created> {
     let mut global = global.clone();
     let keyring = args
         .no_new_keyring
         .then_some((Rule::Keyring, By::NoNewKeyring));
     global.hardening.relaxed.extend(keyring);
-    let prepared = prepare(&global, Entry::read(&args.bundle)?, &args.id)?;
+    let mut prepared = prepare(&global, entry, &args.id)?;
+    prepared.tree = args.pins.check_rootfs(&prepared)?;
     let terminal = prepared.terminal();
     announce::check_terminal(terminal, mode.detach, args.console_socket.as_deref())?;
     create_in(
@@ -98,6 +129,7 @@ pub(super) fn create_in(
 ) -> Result<Created> {
     let manager = prepared.manager.take();
     let given = prepared.given.take();
+    let advice = mode.advice();
     let supervisor = prepared.supervise(mode.purpose)?;
     let (preserved_fds, listen_fds) = descriptors::preserved(args.preserve_fds, !mode.sandbox)?;
     let slot = slot()?;
@@ -140,14 +172,11 @@ pub(super) fn create_in(
         passage: mode.passage,
         pasta: None,
         quiet: prepared.choice.quiet,
-        advice: if mode.sandbox {
-            Advice::Sandbox
-        } else {
-            Advice::Bundle
-        },
+        advice,
         secrets: mode.secrets,
         given,
         plan: &plan,
+        parked: mode.park,
         borrowed: None,
     }
     .carry_out(&plan, mode.park)
@@ -174,6 +203,8 @@ struct Creation<'a> {
     /// The user namespace that it is given, and ids that are held for it.
     given: Option<Given>,
     plan: &'a Plan,
+    /// It waits for `start`.
+    parked: bool,
     /// Interfaces of the host that are inside, until the container is there.
     borrowed: Option<Borrowed>,
 }
@@ -221,12 +252,48 @@ impl Creation<'_> {
                     log::warning(error);
                 }
                 clean_up(&self.record, cgroup);
-                if let Some(Purpose::Report(denials)) = self.supervisor.map(|one| one.purpose) {
-                    system_calls::tell_denials(&denials, &self.record.filter, self.advice);
-                }
+                self.tell_end();
                 Err(error)
             }
         }
+    }
+
+    /// Tells that what was begun came to nothing, and which calls it was denied.
+    fn tell_end(&self) {
+        let (container, record) = (self.slot.container(), &self.record);
+        if let Some(Purpose::Report(denials)) = self.supervisor.as_ref().map(|one| &one.purpose) {
+            audited::denials(container.path().parent(), record, denials);
+            system_calls::tell_denials(denials, &record.filter, self.advice);
+        }
+        if record.pid > 0 {
+            let (force, failed) = (true, true);
+            audited::done(container, record, What::Delete { force, failed });
+        }
+    }
+
+    /// Tells that it is there, before anything of it runs: what must be told and
+    /// cannot ends it again.
+    fn tell_begin(&self, pid: i32) -> Result<()> {
+        if !audited::is_on() {
+            return Ok(());
+        }
+        let record = &self.record;
+        let mut whats = vec![What::Create {
+            pid,
+            bundle: &record.bundle,
+            program: &record.late_steps.program,
+            level: record.hardening.level,
+            rules: &record.outcomes,
+            rootfs: record.rootfs_digest.as_deref(),
+        }];
+        let level = record.hardening.level;
+        whats.extend(
+            audit::relaxed(level, &record.outcomes).map(|(rule, by)| What::Relax { rule, by }),
+        );
+        if !self.parked {
+            whats.push(What::Start { pid });
+        }
+        audited::begin(self.slot.container(), record, &whats)
     }
 
     /// Notes which limits are not in force. Those of the bundle the caller must
@@ -350,15 +417,17 @@ impl Attendant for Creation<'_> {
                 container.save(record)
             })?;
         }
-        let Some((plan, manager)) = &mut self.scope else {
-            return Ok(());
-        };
-        match enter_scope(plan, manager, pid) {
-            Err(error) if plan.can_do_without_scope() => self.go_without_scope(&error),
-            Err(error) => Err(error),
-            Ok(left_out) if self.note(&left_out) => self.slot.container().save(&self.record),
-            Ok(_) => Ok(()),
+        if let Some((plan, manager)) = &mut self.scope {
+            match enter_scope(plan, manager, pid) {
+                Err(error) if plan.can_do_without_scope() => self.go_without_scope(&error)?,
+                Err(error) => return Err(error),
+                Ok(left_out) if self.note(&left_out) => {
+                    self.slot.container().save(&self.record)?;
+                }
+                Ok(_) => {}
+            }
         }
+        self.tell_begin(pid)
     }
 
     #[allow(

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use oci_spec::runtime::Process;
 use syscalls::Sysno;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::announce::{self, Announce, check_terminal};
 use super::cli::Global;
-use super::{descriptors, hardening, life, options};
+use super::{audited, descriptors, hardening, life, options};
+use crate::audit::What;
 use crate::error::{Error, Failure, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
@@ -21,7 +23,7 @@ use crate::plan::Plan;
 use crate::plan::build::{self, Target};
 use crate::policy::landlock::Fence;
 use crate::policy::{Hardening, Rule};
-use crate::state::{Record, Status};
+use crate::state::{Container, Record, Status};
 
 use cgroup::Entry;
 
@@ -103,9 +105,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         Status::Created if !nix::unistd::geteuid().is_root() => return Err(not_yet(&args.id)),
         _ => {}
     }
-    let hardening = hardening::for_exec(&global.hardening, &record.hardening)?;
-    let process = process::of(&args, &record, &hardening)?;
-    args.check_terminal(&process)?;
+    let (hardening, process) = judge(global, &args, &record)?;
     let (preserved_fds, _) = descriptors::preserved(args.preserve_fds, false)?;
     let facts = Facts::read();
     let entry = Entry::of(&record, &args.cgroup)?;
@@ -137,6 +137,8 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let mut exec = Exec {
         args: &args,
         record: &record,
+        container: &container,
+        process: &process,
         console: None,
         entry,
     };
@@ -153,6 +155,20 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     };
     let ended = foreground::attend(&signals, attended, Vec::new());
     ended.map(Ended::status)
+}
+
+/// What is insisted on, and the process that comes of it.
+fn judge(global: &Global, args: &ExecArgs, record: &Record) -> Result<(Hardening, Process)> {
+    let judged = || {
+        let hardening = hardening::for_exec(&global.hardening, &record.hardening)?;
+        let process = process::of(args, record, &hardening)?;
+        Ok((hardening, process))
+    };
+    let (hardening, process) = judged().inspect_err(|error| {
+        audited::refused("exec", &args.id, &global.root, &record.annotations, error);
+    })?;
+    args.check_terminal(&process)?;
+    Ok((hardening, process))
 }
 
 /// The process that waits for `start` is the runtime's own code and lets only
@@ -185,6 +201,8 @@ fn may_set_groups(pid: i32, facts: &Facts) -> bool {
 struct Exec<'a> {
     args: &'a ExecArgs,
     record: &'a Record,
+    container: &'a Container,
+    process: &'a Process,
     console: Option<OwnedFd>,
     entry: Entry,
 }
@@ -238,9 +256,20 @@ impl Attendant for Exec<'_> {
             Resctrl::mounted()?.join(rdt, pid)?;
         }
         match &mut self.entry {
-            Entry::Systemd(scope) => scope.take_in(pid),
-            Entry::Nowhere | Entry::Clone(_) => Ok(()),
+            Entry::Systemd(scope) => scope.take_in(pid)?,
+            Entry::Nowhere | Entry::Clone(_) => {}
         }
+        let arguments = self.process.args().as_ref();
+        let user = self.process.user();
+        let what = What::Exec {
+            pid,
+            program: arguments
+                .and_then(|all| all.first())
+                .map_or("", |name| name),
+            user: (user.uid(), user.gid()),
+            terminal: self.process.terminal().unwrap_or(false),
+        };
+        audited::begin(self.container, self.record, &[what])
     }
 
     fn runtime_hooks(&mut self, _pid: i32) -> Result<()> {

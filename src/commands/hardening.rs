@@ -1,5 +1,7 @@
 //! How much is insisted on, as the command line and the policy file say.
 
+use std::sync::OnceLock;
+
 use clap::{Arg, ArgMatches};
 
 use super::options;
@@ -51,10 +53,10 @@ pub(super) fn of_words(level: Option<&str>, rules: &[String]) -> Result<Wish> {
 /// # Errors
 /// A policy file that cannot be used, or does not allow what is asked for.
 pub(super) fn settle(wish: &Wish, default: Level) -> Result<Hardening> {
-    let file = read()?;
-    Hardening::of_file(file.as_ref(), default)
-        .asked(wish, file.as_ref())
-        .map_err(Error::Usage)
+    let file = file()?;
+    Hardening::of_file(file, default)
+        .asked(wish, file)
+        .map_err(|problem| Error::Usage(problem).refused())
 }
 
 /// What is insisted on for one more process of a container that has been created
@@ -66,9 +68,21 @@ pub(super) fn for_exec(wish: &Wish, created: &Hardening) -> Result<Hardening> {
     if wish.is_empty() {
         return Ok(created.clone());
     }
-    let file = read()?;
-    let hardening = created.clone().asked(wish, file.as_ref());
-    hardening.map_err(Error::Usage)
+    let hardening = created.clone().asked(wish, file()?);
+    hardening.map_err(|problem| Error::Usage(problem).refused())
+}
+
+/// The policy file, read once; `None` when there is none.
+///
+/// # Errors
+/// It cannot be used.
+pub(super) fn file() -> Result<Option<&'static PolicyFile>> {
+    static FILE: OnceLock<Option<PolicyFile>> = OnceLock::new();
+    if let Some(known) = FILE.get() {
+        return Ok(known.as_ref());
+    }
+    let read = read()?;
+    Ok(FILE.get_or_init(|| read).as_ref())
 }
 
 fn read() -> Result<Option<PolicyFile>> {

@@ -19,6 +19,7 @@ pub(crate) mod ps;
 pub(crate) mod scope;
 pub(crate) mod state;
 pub(crate) mod update;
+mod users;
 
 mod signals;
 

@@ -3,8 +3,9 @@
 use clap::{ArgMatches, Command};
 
 use super::cli::{Global, print};
-use super::life::list::Form;
+use super::life::list::{Form, Whose};
 use super::{life, options};
+use crate::audit::Safe;
 use crate::error::{Error, Result};
 
 pub(crate) fn command() -> Command {
@@ -13,6 +14,7 @@ pub(crate) fn command() -> Command {
         .long_about("List the containers of the state root (see `capsid --root`), whatever their state.")
         .arg(options::format())
         .arg(options::switch("quiet", "Print only the ids").short('q'))
+        .arg(options::all_users())
         .after_help("Examples:\n  capsid list\n  capsid --root /run/containerd/runc/k8s.io list --format json")
 }
 
@@ -26,10 +28,14 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     };
     let mut text = Vec::new();
     // Not a warning of the log: whoever lists containers wants to know.
-    let mut broken = |id: &str, problem: &Error| eprintln!("{id}: {problem}");
+    let mut broken = |id: &str, problem: &Error| {
+        let problem = problem.to_string();
+        eprintln!("{}: {}", Safe(id), Safe(&problem));
+    };
     life::list::list(
         &global.root,
         global.root_explicit,
+        args.whose,
         form,
         &mut text,
         &mut broken,
@@ -44,6 +50,8 @@ pub(crate) struct ListArgs {
     pub(crate) json: bool,
     /// Only the ids, whatever the format.
     pub(crate) quiet: bool,
+    /// Those of all users.
+    pub(crate) whose: Whose,
 }
 
 impl ListArgs {
@@ -52,6 +60,7 @@ impl ListArgs {
         Ok(Self {
             json: options::wants_json(matches),
             quiet: options::is_on(matches, "quiet"),
+            whose: options::whose(matches),
         })
     }
 }

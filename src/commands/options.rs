@@ -10,6 +10,7 @@ use std::str::FromStr;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, ValueHint};
 
+use super::life::list::Whose;
 use super::{reports, root};
 use crate::error::{Error, Result};
 
@@ -136,6 +137,22 @@ pub(super) fn format() -> Arg {
         .short('f')
         .value_parser(["table", "json"])
         .default_value("table")
+}
+
+/// `--all-users`
+pub(super) fn all_users() -> Arg {
+    switch(
+        "all-users",
+        "Those of all users as well, below /run/user (for root)",
+    )
+}
+
+/// The value of [`all_users`].
+pub(super) fn whose(matches: &ArgMatches) -> Whose {
+    match is_on(matches, "all-users") {
+        true => Whose::Everybodys,
+        false => Whose::Callers,
+    }
 }
 
 /// Whether a switch is on.

@@ -1,8 +1,8 @@
 //! `--pid-file`.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use syscalls::Sysno;
@@ -27,6 +27,9 @@ pub(super) fn write(path: &Path, pid: i32) -> Result<()> {
         other => other,
     }
     .map_err(|error| failed(Sysno::openat, &error))?;
+    // The caller's umask must not decide this.
+    file.set_permissions(Permissions::from_mode(0o644))
+        .map_err(|error| failed(Sysno::fchmod, &error))?;
     file.write_all(pid.to_string().as_bytes())
         .map_err(|error| failed(Sysno::write, &error))?;
     std::fs::rename(&temporary, path).map_err(|error| failed(Sysno::renameat, &error))

@@ -7,13 +7,14 @@ use oci_spec::runtime::Spec;
 use super::best_effort::{self, Choice};
 use super::cli::Global;
 use super::given::{self, Given};
-use super::hardening;
 use super::place::{Place, Wish};
+use super::{hardening, pins};
 use crate::error::{Error, Problem, Result};
 use crate::execute::supervisor::{Purpose, Supervisor};
 use crate::execute::systemd::Manager;
 use crate::host::Facts;
 use crate::host::mountinfo;
+use crate::image::{Digest, Tree};
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::build::{self, Options};
@@ -30,6 +31,8 @@ pub(super) struct Entry {
     pub(super) bundle: Bundle,
     /// What only a sandbox has: it comes from options and from no file.
     pub(super) sandbox: Option<Sandboxed>,
+    /// The digest of config.json, where somebody wants to know it.
+    pub(super) digest: Option<Digest>,
 }
 
 /// What a sandbox has besides its configuration.
@@ -53,6 +56,23 @@ impl Entry {
         Ok(Self {
             bundle,
             sandbox: None,
+            digest: None,
+        })
+    }
+
+    /// The same with the digest of its configuration, which may have to be this one.
+    pub(super) fn measured(bundle: &Path, pin: Option<Digest>) -> Result<Self> {
+        let mut digest = None;
+        let read = bundle::read_and(bundle, &mut |bytes| digest = Some(Digest::of(bytes)));
+        if let Some(found) = digest {
+            // First: what another configuration says does not matter.
+            let at = bundle.join("config.json").display().to_string();
+            pins::expect(pin, found, &at, "--pin-config")?;
+        }
+        Ok(Self {
+            bundle: read?,
+            sandbox: None,
+            digest,
         })
     }
 }
@@ -73,6 +93,10 @@ pub(super) struct Prepared {
     pub(super) sandbox: bool,
     /// The user namespace that it is given.
     pub(super) given: Option<Given>,
+    /// The digest of config.json, where somebody wants to know it.
+    pub(super) digest: Option<Digest>,
+    /// The root file system as it was measured, if a digest is demanded.
+    pub(super) tree: Option<Tree>,
 }
 
 impl Prepared {
@@ -92,6 +116,7 @@ impl Prepared {
             network: self.network.clone(),
             asks: Asks::Nobody,
             traced: false,
+            measured: self.tree.as_ref().map(|tree| tree.identity),
             plain_paths: self.sandbox,
             cgroup: self.cgroup.clone(),
         }
@@ -111,7 +136,9 @@ impl Prepared {
         if matches!(purpose, Purpose::Record(_)) {
             // While calls are written down only the floor denies any.
             let permitted = self.hardened.hardening.permit(Rule::SeccompDefault);
-            permitted.map_err(|refusal| Error::Usage(format!("--record-profile: {refusal}")))?;
+            permitted.map_err(|refusal| {
+                Error::Usage(format!("--record-profile: {refusal}")).refused()
+            })?;
         }
         let judge = self.hardened.filter.judge();
         let judge = judge.map_err(|problems| self.refused(problems))?;
@@ -128,29 +155,28 @@ impl Prepared {
     /// The plan, and what the user should know about it.
     pub(super) fn plan(&self, options: Options) -> Result<(Plan, Vec<String>)> {
         let planned = build::for_create(&self.hardened, &self.facts, options);
-        planned.map_err(|problems| self.refused(problems))
+        let planned = planned.map_err(|problems| self.refused(problems))?;
+        pins::check_plan(self.tree.as_ref(), &planned.0)?;
+        Ok(planned)
     }
 }
 
 /// Judges a configuration; touches nothing.
 pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
     let mut facts = Facts::read();
-    let Entry { bundle, sandbox } = entry;
+    let digest = entry.digest;
+    let (bundle, sandbox) = (entry.bundle, entry.sandbox);
     let hardening = match &sandbox {
         Some(sandbox) => hardening::settle(&sandbox.hardening, Level::Strict)?,
         None => hardening::settle(&global.hardening, Level::Baseline)?,
     };
     let file = bundle.file();
-    let valid = validate::validate(
-        bundle,
-        Caller {
-            privileged: facts.privileged,
-        },
-    )?;
+    let privileged = facts.privileged;
+    let valid = validate::validate(bundle, Caller { privileged })?;
     let given = look_for_ids(&valid, &mut facts, &hardening, &global.root.join(id));
-    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| Error::Spec {
-        file: file.clone(),
-        problems,
+    let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| {
+        let file = file.clone();
+        Error::Spec { file, problems }.refused()
     })?;
     hardened.warnings.iter().for_each(log::warning);
     let rootfs = match &sandbox {
@@ -174,10 +200,9 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         plan.owner = cgroup::owner(&hardened.spec);
     }
     add_limits(&mut hardened, cgroup.as_mut(), &choice.reason);
-    hardened
-        .outcomes
-        .iter()
-        .for_each(|outcome| log::debug(format!("rule {outcome}")));
+    for outcome in &hardened.outcomes {
+        log::debug(format!("rule {outcome}"));
+    }
     choice.quiet = sandbox.is_some() && !global.best_effort;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
@@ -193,6 +218,8 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         given: given.filter(|_| hardened_given),
         sandbox: sandbox.is_some(),
         network: sandbox.and_then(|sandbox| sandbox.network),
+        digest,
+        tree: None,
     })
 }
 

@@ -3,6 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::cli::{Global, print};
+use super::life::list::Whose;
 use super::{life, options};
 use crate::error::Result;
 
@@ -15,6 +16,7 @@ pub(crate) fn command() -> Command {
              capsid stand before the id.",
         )
         .arg(options::format())
+        .arg(options::all_users())
         .arg(options::container_id())
         .arg(
             Arg::new("ps-args")
@@ -33,9 +35,9 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = PsArgs::from_matches(matches)?;
     let mut text = Vec::new();
     if args.json {
-        life::ps::ids(&global.root, &args.id, &mut text)?;
+        life::ps::ids(&global.root, &args.id, args.whose, &mut text)?;
     } else {
-        life::ps::table(&global.root, &args.id, &args.ps_args, &mut text)?;
+        life::ps::table(&global.root, &args.id, args.whose, &args.ps_args, &mut text)?;
     }
     print(&String::from_utf8_lossy(&text))
 }
@@ -47,6 +49,8 @@ pub(crate) struct PsArgs {
     pub(crate) id: String,
     /// Only the process ids, as a JSON array.
     pub(crate) json: bool,
+    /// Of all users' containers of this id.
+    pub(crate) whose: Whose,
     /// Options for ps(1); empty means `-ef`.
     pub(crate) ps_args: Vec<String>,
 }
@@ -57,6 +61,7 @@ impl PsArgs {
         Ok(Self {
             id: options::operand(matches, "id")?,
             json: options::wants_json(matches),
+            whose: options::whose(matches),
             ps_args: options::all(matches, "ps-args"),
         })
     }

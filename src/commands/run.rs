@@ -9,7 +9,7 @@ use super::cli::Global;
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
 use super::reports::{self, Extent};
-use super::{hooks, life, options, secrets, system_calls};
+use super::{hooks, life, options, pins, secrets, system_calls};
 use crate::error::{Error, Result};
 use crate::execute::foreground::{self, Attended, Ended, Signals, Watch};
 use crate::execute::lifeline;
@@ -40,6 +40,7 @@ pub(crate) fn command() -> Command {
         .arg(options::no_pivot())
         .arg(options::no_new_keyring())
         .arg(options::preserve_fds())
+        .args(pins::options())
         .arg(secrets::option())
         .arg(options::switch(
             "die-with-parent",
@@ -86,7 +87,12 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         life::delete::delete(&global.root, id, true, &hooks::run_poststop)?;
     }
     let ended = ended?;
-    system_calls::tell(&created, ended, args.record_profile.as_deref())?;
+    system_calls::tell(
+        &created,
+        &global.root,
+        ended,
+        args.record_profile.as_deref(),
+    )?;
     reports::tell(created.tracer.as_ref());
     Ok(ended.status())
 }

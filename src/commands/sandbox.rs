@@ -1,15 +1,17 @@
 //! `capsid sandbox`: a program of this host, shut in.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::cli::{Global, print};
 use super::create::CreateArgs;
 use super::creation::{self, Created, Mode};
+use super::pins::Pins;
 use super::prepared::{Entry, Sandboxed, prepare};
 use super::{
-    announce, descriptors, explain, hooks, life, reports, root, run, secrets, system_calls,
+    announce, audited, descriptors, explain, hooks, life, reports, root, run, secrets, system_calls,
 };
 use crate::error::{Error, Result};
 use crate::execute::foreground::{Ended, Signals};
@@ -153,6 +155,7 @@ fn entry(global: &Global, made: &Made, place: PathBuf) -> Entry {
             network: net::network(&made.asked.request.net),
             asked: made.asked.limited(),
         }),
+        digest: None,
         bundle: Bundle {
             dir: place,
             spec,
@@ -239,7 +242,7 @@ fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Statu
     life::delete::delete(&global.root, &id, true, &hooks::run_poststop)?;
     drop(owner);
     let (ended, timeout) = followed?;
-    let refused = refused(&created, made, ended)?;
+    let refused = refused(&created, made, &global.root, ended)?;
     let code = if timeout {
         timeout::CODE
     } else {
@@ -262,10 +265,11 @@ fn attend(global: &Global, made: &Made, secrets: Vec<Secret>, status: &mut Statu
 }
 
 /// Says which calls were refused, or writes down which were made.
-fn refused(created: &Created, made: &Made, ended: Ended) -> Result<Vec<String>> {
+fn refused(created: &Created, made: &Made, root: &Path, ended: Ended) -> Result<Vec<String>> {
     let filter = &created.record.filter;
     match created.supervisor.as_ref().map(|one| &one.purpose) {
         Some(Purpose::Report(denials)) => {
+            audited::denials(Some(root), &created.record, denials);
             let mut lines = denials.lines(filter, Advice::Sandbox);
             let mut files = created
                 .tracer
@@ -282,7 +286,7 @@ fn refused(created: &Created, made: &Made, ended: Ended) -> Result<Vec<String>> 
         }
         _ => {
             let file = made.asked.record_profile.as_deref();
-            system_calls::tell(created, ended, file)?;
+            system_calls::tell(created, root, ended, file)?;
             Ok(Vec::new())
         }
     }
@@ -329,7 +333,10 @@ fn create(
     };
     skeleton::make(slot.container().dir(), ROOTFS, &made.sandbox.skeleton)?;
     let place = slot.container().path().to_owned();
-    let prepared = prepare(global, entry(global, made, place.clone()), id)?;
+    let prepared = prepare(global, entry(global, made, place.clone()), id);
+    let prepared = prepared.inspect_err(|error| {
+        audited::refused("sandbox", id, &global.root, &BTreeMap::new(), error);
+    })?;
     announce::check_terminal(prepared.terminal(), detach, None)?;
     let args = CreateArgs {
         id: id.to_owned(),
@@ -340,6 +347,7 @@ fn create(
         no_pivot: false,
         no_new_keyring: false,
         preserve_fds: 0,
+        pins: Pins::default(),
     };
     let mode = Mode {
         park: false,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::cli::Global;
 use super::notify::Notify;
-use super::{announce, hooks, life, options};
+use super::{announce, audited, hooks, life, options};
+use crate::audit::What;
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::failed_step::{Step, step_error};
@@ -43,6 +44,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         other => return Err(Life::StartIn(other.as_str()).into()),
     }
     let notify = Notify::bind(container.path())?;
+    audited::begin(&container, &record, &[What::Start { pid: record.pid }])?;
     release(&container, &record)?;
     let outcome = hooks::run_poststart(&record);
     drop(lock);

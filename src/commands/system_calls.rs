@@ -5,6 +5,7 @@ use std::path::Path;
 
 use syscalls::Sysno;
 
+use super::audited;
 use super::creation::Created;
 use crate::error::{Error, Result};
 use crate::execute::foreground::Ended;
@@ -18,7 +19,12 @@ pub(super) const KILLED: Ended = Ended::Signal(31);
 const _: () = assert!(libc::SIGSYS == 31);
 
 /// Says or writes down what was asked about the program's system calls.
-pub(super) fn tell(created: &Created, ended: Ended, record_profile: Option<&Path>) -> Result<()> {
+pub(super) fn tell(
+    created: &Created,
+    root: &Path,
+    ended: Ended,
+    record_profile: Option<&Path>,
+) -> Result<()> {
     let filter = &created.record.filter;
     let Some(supervisor) = &created.supervisor else {
         if ended == KILLED && !filter.is_empty() {
@@ -43,6 +49,7 @@ pub(super) fn tell(created: &Created, ended: Ended, record_profile: Option<&Path
             } else if denials.is_empty() {
                 log::tell("the seccomp filter denied nothing");
             }
+            audited::denials(Some(root), &created.record, denials);
             tell_denials(denials, filter, Advice::Bundle);
             Ok(())
         }

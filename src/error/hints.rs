@@ -206,7 +206,7 @@ const HINTS: &[Hint] = &[
         Sysno::openat2,
         libc::ENOENT,
         "change to directory",
-        "process.cwd must exist in the root file system",
+        "process.cwd is not in the root file system; only create makes it, where that can be written",
     ),
     hint(
         Sysno::openat2,

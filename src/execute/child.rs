@@ -175,6 +175,8 @@ impl Walk<'_> {
                 let namespace = net_devices::own_namespace(self.handles.procfs.as_fd())?;
                 self.ask(&ToParent::NetDevices(namespace))
             }
+            EnterStep::Label(label) => self.label(label),
+            EnterStep::CloseDescriptors(first) => self.close_descriptors(*first),
         }
     }
 
@@ -261,7 +263,14 @@ impl Walk<'_> {
             ExecStep::Park => self.park(),
             ExecStep::Hook(hook) => hooks_inside::run(self, hook),
             ExecStep::Label(label) => self.label(label),
-            ExecStep::CloseDescriptors(first) => self.close_descriptors(*first),
+            ExecStep::CloseDescriptors(first) => {
+                self.close_descriptors(*first)?;
+                // The runtime marked everything it was given; these the program gets.
+                (3..*first).try_for_each(fd::keep_on_exec)?;
+                // What follows may be done under the bundle's filter, which need not
+                // know of signals: execve and write are all that is asked of it.
+                process::default_signals()
+            }
             ExecStep::Restrict { files, descriptors } => {
                 fence::restrict_self(self, *files, *descriptors)
             }
@@ -307,12 +316,7 @@ impl Walk<'_> {
         if kept > first {
             fd::close_range(first, (kept - 1).cast_unsigned())?;
         }
-        fd::close_range(kept.max(first - 1) + 1, u32::MAX)?;
-        // The runtime marked everything it was given; these the program gets.
-        (3..first).try_for_each(fd::keep_on_exec)?;
-        // What follows may be done under the bundle's filter, which need not
-        // know of signals: execve and write are all that is asked of it.
-        process::default_signals()
+        fd::close_range(kept.max(first - 1) + 1, u32::MAX)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Doing it: the parent opens what is needed and clones, the child walks the plan.
 
 pub mod alive;
+pub mod audit;
 pub mod cgroup;
 pub mod child;
 pub mod console;

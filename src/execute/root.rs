@@ -23,9 +23,16 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::Propagation(flags) => mount::set_propagation(c"/", *flags),
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
         RootStep::OpenSource(index) => open_source(walk, *index),
-        RootStep::AttachRoot { path } => attach_root(walk, path),
+        RootStep::AttachRoot { path } => staged::attach_root(walk, path),
         RootStep::AttachMapped { path, source } => staged::attach_mapped(walk, path, *source),
         RootStep::AttachInherited => staged::attach_inherited(walk),
+        RootStep::ExpectRoot { dev, ino } => {
+            let found = fd::stat(root_of(walk)?)?;
+            match (found.dev, found.ino) == (*dev, *ino) {
+                true => Ok(()),
+                false => Err(Failure::check(Check::RootReplaced)),
+            }
+        }
         RootStep::BecomeRoot => become_root(),
         RootStep::Mount(step) => mount_one(walk, step),
         RootStep::Device(device) => make_device(root_of(walk)?, device),
@@ -48,6 +55,11 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::ReadonlyRoot => make_mount_readonly(root_of(walk)?),
         RootStep::Pivot => pivot(root_of(walk)?),
         RootStep::MoveRoot => move_root(walk),
+        RootStep::WorkingDirectory(path) => {
+            // What hinders here hinders entering it too, which is where it is told.
+            let _made = lookup::open_or_make(root_of(walk)?, path, Make::Directory);
+            Ok(())
+        }
         RootStep::Secrets(step) => secrets::put(walk, step),
         RootStep::Fence(step) => fence::step(walk, step),
         RootStep::RootPropagation(flags) => mount::set_propagation(c"/", *flags),
@@ -92,19 +104,6 @@ pub fn source_tree(source: &BindSource) -> Result<OwnedFd> {
     mount::clone_tree_of(found.as_fd(), source.recursive)
 }
 
-pub(super) fn open_root(path: &CStr) -> Result<OwnedFd> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    fd::open(At::Cwd, path, flags, Resolve::ANY)
-}
-
-fn attach_root(walk: &mut Walk<'_>, path: &CStr) -> Result<()> {
-    let directory = open_root(path)?;
-    let tree = mount::clone_tree_of(directory.as_fd(), true)?;
-    mount::attach(tree.as_fd(), directory.as_fd())?;
-    walk.root = Some(tree);
-    Ok(())
-}
-
 fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
     let root = root_of(walk)?;
     let (tree, make) = match &step.what {
@@ -137,7 +136,7 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         copy_up::copy_tree(target.as_fd(), tree.as_fd())?;
     }
     set_attributes(tree.as_fd(), step)?;
-    mount::attach(tree.as_fd(), target.as_fd())?;
+    attach(tree.as_fd(), target.as_fd())?;
     for flags in &step.propagation {
         let propagation = flags & !libc::MS_REC;
         let attributes = Attributes {
@@ -147,6 +146,17 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         mount::set_attributes(tree.as_fd(), &attributes, flags & libc::MS_REC != 0)?;
     }
     Ok(())
+}
+
+/// The kernel's EINVAL has many reasons. Engines have words for one of them.
+fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    let directory = |file| Ok(fd::stat(file)?.is(libc::S_IFDIR));
+    match mount::attach(tree, target) {
+        Err(failure) if failure.is(libc::EINVAL) && directory(tree)? != directory(target)? => {
+            Err(Failure::check(Check::DirectoryAndFile))
+        }
+        other => other,
+    }
 }
 
 fn make_file_system(

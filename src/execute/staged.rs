@@ -1,15 +1,28 @@
-//! What the joiner does as root of the host for a container that will not be: see
-//! `plan/staged`.
+//! Attaching the container's root, in one of two ways, and what the joiner minds as
+//! root of the host for a container that will not be: see `plan/staged`.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Check, Failure};
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::{Result, mount};
 
 use super::child::Walk;
-use super::root::open_root;
+
+fn open_root(path: &CStr) -> Result<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    fd::open(At::Cwd, path, flags, Resolve::ANY)
+}
+
+/// A copy of the root file system's mount, onto itself.
+pub(super) fn attach_root(walk: &mut Walk<'_>, path: &CStr) -> Result<()> {
+    let directory = open_root(path)?;
+    let tree = mount::clone_tree_of(directory.as_fd(), true)?;
+    mount::attach(tree.as_fd(), directory.as_fd())?;
+    walk.root = Some(tree);
+    Ok(())
+}
 
 /// The working directory leads whoever is cloned next into it, through directories
 /// that are closed to everybody but the host's root.

@@ -41,6 +41,16 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// A digest that somebody else has taken.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 digits: safe as a file name, whatever was in the document.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
@@ -80,6 +90,11 @@ impl<R: Read> Hashing<R> {
             hash: Sha256::new(),
             count: 0,
         }
+    }
+
+    /// Hashes bytes that do not come from the source.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
     }
 
     /// How many bytes came through.

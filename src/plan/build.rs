@@ -64,6 +64,8 @@ pub struct Options {
     pub asks: Asks,
     /// The caller traces the program's calls that name a file or a peer.
     pub traced: bool,
+    /// File system and inode number that the root directory must have.
+    pub measured: Option<(u64, u64)>,
     /// Bind sources are paths without any link.
     pub plain_paths: bool,
     /// The cgroup, planned from `linux.cgroupsPath` and `linux.resources`.
@@ -217,6 +219,7 @@ impl Create<'_> {
             hooks,
             secrets: self.secrets().map_err(one)?,
             notify: self.options.notify.as_deref(),
+            measured: self.options.measured,
         };
         let (mut steps, sources) = rootfs::plan(self.spec, frame)?;
         let fence = self.hardened.fence.as_ref();

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Linux, Spec};
 
-use super::c_string;
-use super::steps::{Affinity, EnterStep, ProcessStep};
+use super::steps::{Affinity, EnterStep, LabelStep, ProcessStep};
+use super::{BindSource, c_string};
 use crate::error::Problem;
 use crate::spec::namespaces::{Kind, NEW_TIME, Namespaces};
 
@@ -130,6 +130,16 @@ impl Enter {
     }
 }
 
+impl EnterStep {
+    /// The step in one line.
+    pub fn describe(&self, sources: &[BindSource]) -> String {
+        match self {
+            EnterStep::Root(step) => step.describe(sources),
+            other => other.to_string(),
+        }
+    }
+}
+
 fn take_score(steps: &mut Vec<EnterStep>) -> Option<CString> {
     let at = steps
         .iter()
@@ -152,6 +162,16 @@ fn early(wanted: &Namespaces, circumstances: &Circumstances) -> Result<Vec<Enter
         steps.push(EnterStep::OomScoreAdj(score));
     }
     Ok(steps)
+}
+
+impl Enter {
+    /// Has the joiner do what needs the host's files, and close them, before anyone
+    /// in the container can see its child.
+    pub fn leave_the_host(&mut self, labels: Vec<LabelStep>, first_closed: i32) {
+        let labels = labels.into_iter().map(Box::new).map(EnterStep::Label);
+        self.joiner.extend(labels);
+        self.joiner.push(EnterStep::CloseDescriptors(first_closed));
+    }
 }
 
 /// Plans how one more process enters a running container.

@@ -45,20 +45,20 @@ pub struct LabelStep {
     pub value: CString,
 }
 
+impl fmt::Display for LabelStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (module, value) = (self.module, Text(&self.value));
+        write!(f, "label the program for {module}: {value}")
+    }
+}
+
 impl fmt::Display for ExecStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ExecStep::Park => f.write_str("wait for start"),
             ExecStep::Hook(hook) => hook.fmt(f),
             ExecStep::CloseDescriptors(first) => write!(f, "close descriptors from {first} on"),
-            ExecStep::Label(label) => {
-                write!(
-                    f,
-                    "label the program for {}: {}",
-                    label.module,
-                    Text(&label.value)
-                )
-            }
+            ExecStep::Label(label) => label.fmt(f),
             ExecStep::Restrict { files: 0, .. } => f.write_str("go behind the ruleset"),
             ExecStep::Restrict { .. } => f.write_str(
                 "go behind the ruleset, which also allows to open the program's descriptors again",

@@ -35,6 +35,8 @@ pub struct Frame<'a> {
     pub secrets: Option<SecretsStep>,
     /// A directory with the socket to notify, bound on /run/notify.
     pub notify: Option<&'a Path>,
+    /// File system and inode number that the root directory must have.
+    pub measured: Option<(u64, u64)>,
 }
 
 /// Plans the root phase and the bind sources it needs.
@@ -76,11 +78,19 @@ pub fn plan(
     steps.extend(inside);
     steps.extend(frame.runtime_hooks.then_some(RootStep::RuntimeHooks));
     steps.extend(frame.hooks.into_iter().map(RootStep::Hook));
+    steps.extend(working_directory(spec));
     // After the hooks, which are not to know them.
     steps.extend(frame.secrets.map(RootStep::Secrets));
     steps.extend(late);
     steps.extend(tail);
     Ok((steps, sources))
+}
+
+/// What is no path is told where the process is planned.
+fn working_directory(spec: &Spec) -> Option<RootStep> {
+    let path = spec.process().as_ref()?.cwd().as_os_str().as_bytes();
+    let path = CString::new(path).ok()?;
+    (path.as_bytes() != b"/").then_some(RootStep::WorkingDirectory(path))
 }
 
 fn beginning(
@@ -114,6 +124,8 @@ fn beginning(
     steps.extend(sources.iter().enumerate().filter_map(child_opens));
     let path = c_string(frame.rootfs.as_os_str().as_bytes(), "/root/path")?;
     steps.push(RootStep::AttachRoot { path });
+    let measured = frame.measured;
+    steps.extend(measured.map(|(dev, ino)| RootStep::ExpectRoot { dev, ino }));
     let maps_root = match frame.setting.ids {
         Some(ids) => ids.maps_user(0) && ids.maps_group(0),
         // What a joined one maps shows when it is tried.

@@ -53,6 +53,12 @@ pub enum EnterStep {
     /// Wait until the runtime has moved network interfaces into the namespace that
     /// the process is in.
     NetDevices,
+    /// Label the exec of the process that is cloned next.
+    Label(Box<LabelStep>),
+    /// Close every descriptor from this number on but the connection to the runtime:
+    /// whoever may trace others inside could open them by `/proc/PID/fd`, and the
+    /// host's procfs is among them (CVE-2016-9962).
+    CloseDescriptors(i32),
 }
 
 /// A set of CPUs.
@@ -99,6 +105,8 @@ impl fmt::Display for EnterStep {
             EnterStep::NewCgroupNamespace => f.write_str("make a cgroup namespace"),
             EnterStep::AwaitClass => f.write_str("wait until it is in its resctrl class"),
             EnterStep::NetDevices => f.write_str("wait for the network interfaces"),
+            EnterStep::Label(label) => label.fmt(f),
+            EnterStep::CloseDescriptors(first) => write!(f, "close descriptors from {first} on"),
         }
     }
 }
@@ -127,6 +135,14 @@ pub enum RootStep {
     /// Attach a copy of the working directory's mount onto itself: it is the root
     /// file system that the joiner attached, and cannot be pivoted to as it is.
     AttachInherited,
+    /// Refuse a root file system that is another directory than the one that was
+    /// measured.
+    ExpectRoot {
+        /// The file system it is on.
+        dev: u64,
+        /// Its inode number there.
+        ino: u64,
+    },
     /// Become the container's user and group 0.
     BecomeRoot,
     /// One of `mounts`.
@@ -184,6 +200,8 @@ pub enum RootStep {
     MoveRoot,
     /// Change the propagation of the container's root mount.
     RootPropagation(u64),
+    /// Make the directory that the program starts in, if it is missing.
+    WorkingDirectory(CString),
     /// Files that only the program is to know.
     Secrets(SecretsStep),
     /// The Landlock ruleset, or one of its rules.
@@ -226,26 +244,12 @@ pub struct HookStep {
     pub state: (Vec<u8>, Vec<u8>),
 }
 
-impl EnterStep {
-    /// The step in one line.
-    pub fn describe(&self, sources: &[BindSource]) -> String {
-        match self {
-            EnterStep::Root(step) => step.describe(sources),
-            other => other.to_string(),
-        }
-    }
-}
-
 impl RootStep {
     /// The step in one line.
     pub fn describe(&self, sources: &[BindSource]) -> String {
+        let propagation = super::mounts::propagation_name;
         match self {
-            RootStep::Propagation(flags) => {
-                format!(
-                    "make all mounts {}",
-                    super::mounts::propagation_name(*flags)
-                )
-            }
+            RootStep::Propagation(flags) => format!("make all mounts {}", propagation(*flags)),
             RootStep::PrivateParent(path) => format!("make the mount {} private", Text(path)),
             RootStep::OpenSource(index) => {
                 let source = sources
@@ -258,6 +262,9 @@ impl RootStep {
                 format!("attach the root file system {}, idmapped", Text(path))
             }
             RootStep::AttachInherited => "attach the root file system that is there".into(),
+            RootStep::ExpectRoot { .. } => {
+                "look whether it is the directory that was measured".to_owned()
+            }
             RootStep::BecomeRoot => "become user 0 and group 0 of the user namespace".into(),
             RootStep::Mount(mount) => mount.describe(sources),
             RootStep::Device(device) => device.to_string(),
@@ -267,12 +274,8 @@ impl RootStep {
                 name,
                 ..
             } => {
-                format!(
-                    "link {}/{} to {}",
-                    Text(directory),
-                    Text(name),
-                    Text(target)
-                )
+                let (name, target) = (Text(name), Text(target));
+                format!("link {}/{name} to {target}", Text(directory))
             }
             RootStep::Console { size, .. } => match size {
                 Some((rows, columns)) => {
@@ -292,13 +295,11 @@ impl RootStep {
             RootStep::ReadonlyRoot => "make the root mount read-only".into(),
             RootStep::Pivot => "pivot to the new root and detach the old one".into(),
             RootStep::MoveRoot => "move the new root to / without pivot_root".into(),
+            RootStep::WorkingDirectory(path) => format!("make {} if it is missing", Text(path)),
             RootStep::Secrets(step) => step.to_string(),
             RootStep::Fence(step) => step.to_string(),
             RootStep::RootPropagation(flags) => {
-                format!(
-                    "make the root mount {}",
-                    super::mounts::propagation_name(*flags)
-                )
+                format!("make the root mount {}", propagation(*flags))
             }
         }
     }

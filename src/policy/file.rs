@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Level, Rule};
+use super::{Audit, Level, Rule};
 use crate::error::{Problem, escape};
 
 /// What the policy file says.
@@ -19,6 +19,8 @@ pub struct PolicyFile {
     pub permitted: Permitted,
     /// `userns`: which containers of root get a user namespace unasked.
     pub userns: Userns,
+    /// `audit`: where it is written down what is done.
+    pub audit: Audit,
 }
 
 /// Which rules others than the policy file may give up.
@@ -111,9 +113,10 @@ impl PolicyFile {
                     _ => return problem(r#"must be "off", "default" or "overlay""#),
                 }
             }
+            ("audit", _) => self.audit = Audit::of_value(value, at)?,
             _ => {
                 return problem(
-                    "is no key of this file: hardening, relax, allowRelaxation and userns are",
+                    "is no key of this file: hardening, relax, allowRelaxation, userns and audit are",
                 );
             }
         }
@@ -179,6 +182,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Sink;
     use super::*;
 
     #[test]
@@ -192,6 +196,19 @@ mod tests {
         assert_eq!(file.userns, Userns::Overlay);
         assert_eq!(file.least_level(), Level::Strict);
         assert_eq!(PolicyFile::parse(b"{}").unwrap(), PolicyFile::default());
+        for (text, sink, required) in [
+            (r#""off""#, Sink::Off, false),
+            (r#""journald""#, Sink::Journal, false),
+            (
+                r#"{"journald": true, "required": true}"#,
+                Sink::Journal,
+                true,
+            ),
+            (r#"{"file": "/a/b"}"#, Sink::File("/a/b".into()), false),
+        ] {
+            let file = PolicyFile::parse(format!(r#"{{"audit": {text}}}"#).as_bytes()).unwrap();
+            assert_eq!(file.audit, Audit { sink, required }, "{text}");
+        }
     }
 
     #[test]
@@ -208,6 +225,18 @@ mod tests {
             (r#"{"allowRelaxation": "yes"}"#, vec!["/allowRelaxation"]),
             (r#"{"allowRelaxation": ["x"]}"#, vec!["/allowRelaxation/0"]),
             (r#"{"userns": true}"#, vec!["/userns"]),
+            (r#"{"audit": "syslog"}"#, vec!["/audit"]),
+            (r#"{"audit": {"required": true}}"#, vec!["/audit"]),
+            (
+                r#"{"audit": {"file": "/a", "journald": true}}"#,
+                vec!["/audit"],
+            ),
+            (r#"{"audit": {"file": "a.log"}}"#, vec!["/audit/file"]),
+            (
+                r#"{"audit": {"file": "/a", "journald": false}}"#,
+                vec!["/audit/journald"],
+            ),
+            (r#"{"audit": {"requird": true}}"#, vec!["/audit/requird"]),
             (r#"{"userns": "off", "userns": "overlay"}"#, vec![""]),
             ("[]", vec![""]),
             ("", vec![""]),

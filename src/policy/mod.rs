@@ -16,6 +16,7 @@ use crate::spec::validate::ValidSpec;
 
 use judgement::Judgement;
 
+mod audit;
 mod file;
 mod hardening;
 mod judgement;
@@ -29,6 +30,7 @@ mod rule;
 mod seccomp;
 mod userns;
 
+pub use audit::{Audit, Sink};
 pub use file::{Permitted, PolicyFile, Userns};
 pub use hardening::{ANNOTATION, By, Hardening, Wish};
 pub use level::Level;

@@ -40,4 +40,4 @@ pub use encode::Instruction;
 pub use filter::{Filter, Profile};
 pub use judge::{Call, Decider, Judge, Judgement};
 pub use record::Recording;
-pub use report::{Advice, Denials};
+pub use report::{Advice, Denials, Told};

@@ -31,6 +31,19 @@ struct Denial {
     count: u64,
 }
 
+/// A denied call and how often it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told<'d> {
+    /// The call, and the arguments that decided.
+    pub call: String,
+    /// The name of the program that made it.
+    pub program: &'d str,
+    /// How often.
+    pub count: u64,
+    /// What became of it.
+    pub answer: String,
+}
+
 /// The denied calls of a container, in the order in which they were first made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Denials {
@@ -69,6 +82,18 @@ impl Denials {
         self.seen.is_empty()
     }
 
+    /// Each different call without advice: for those who watch, and not for those
+    /// who write profiles.
+    pub fn told(&self) -> Vec<Told<'_>> {
+        let each = self.seen.iter().map(|one| Told {
+            call: one.words(),
+            program: &one.program,
+            count: one.count,
+            answer: one.fate(),
+        });
+        each.collect()
+    }
+
     /// One line for each different call.
     pub fn lines(&self, filter: &Filter, advice: Advice) -> Vec<String> {
         if self.seen.is_empty() {
@@ -103,16 +128,21 @@ impl Denial {
             1 => "once".to_owned(),
             count => format!("{count} times"),
         };
-        let fate = match self.judgement.errno() {
-            Some(errno) => error::errno_text(errno),
-            None => "it was killed".to_owned(),
-        };
         format!(
-            "{} by {}, {times}: {fate}: {}; {remedy}",
+            "{} by {}, {times}: {}: {}; {remedy}",
             self.words(),
             self.program.escape_debug(),
+            self.fate(),
             self.reason(filter, origins),
         )
+    }
+
+    /// What became of it.
+    fn fate(&self) -> String {
+        match self.judgement.errno() {
+            Some(errno) => error::errno_text(errno),
+            None => "it was killed".to_owned(),
+        }
     }
 
     /// The arguments that decided, each with its place.

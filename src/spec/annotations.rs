@@ -1,6 +1,8 @@
 //! Annotations of a bundle that capsid itself reads: what the specification has
 //! no field for.
 
+use std::collections::BTreeMap;
+
 use oci_spec::runtime::Spec;
 
 /// `true`: the container's first process stays as its init.
@@ -12,10 +14,20 @@ pub fn value<'a>(spec: &'a Spec, name: &str) -> Option<&'a str> {
     all.get(name).map(String::as_str)
 }
 
+/// All of them.
+pub fn all(spec: &Spec) -> BTreeMap<String, String> {
+    let all = spec.annotations().iter().flatten();
+    all.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
 /// Whether the container's first process stays as its init.
 pub fn has_init(spec: &Spec) -> bool {
     value(spec, INIT) == Some("true")
 }
+
+/// The digest that the root file system must have.
+pub const DIGEST_ROOTFS: &str = "dev.capsid.digest.rootfs";
 
 /// TCP ports that the program may bind, with commas in between.
 pub const TCP_BIND: &str = "dev.capsid.tcp.bind";

@@ -48,6 +48,15 @@ impl Bundle {
 /// The file cannot be read, is larger than [`LIMIT`], is not JSON or has a
 /// field of the wrong type.
 pub fn read(bundle: &Path) -> Result<Bundle> {
+    read_and(bundle, &mut |_| {})
+}
+
+/// The same, and `look` sees the bytes that it is made from.
+///
+/// # Errors
+///
+/// As for [`read`].
+pub fn read_and(bundle: &Path, look: &mut dyn FnMut(&[u8])) -> Result<Bundle> {
     let dir = std::path::absolute(bundle)
         .map_err(|error| Error::io("find the bundle", bundle.display(), Sysno::getcwd, &error))?;
     let file = dir.join("config.json");
@@ -57,6 +66,7 @@ pub fn read(bundle: &Path) -> Result<Bundle> {
         }
         read => read.map_err(|error| error.of(&file))?,
     };
+    look(&bytes);
     let (spec, warnings) = parse(&bytes, &file)?;
     Ok(Bundle {
         dir,

@@ -1,4 +1,5 @@
-//! What `capsid spec` writes: the container of `runc spec`, for a person to edit.
+//! What `capsid spec` writes: the container of `runc spec`, for a person to edit,
+//! with the masks that the policy gives a bundle without a list.
 
 use oci_spec::runtime::{
     Capability, Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType,
@@ -14,15 +15,17 @@ const CAPABILITIES: [Capability; 3] = [
     Capability::NetBindService,
 ];
 
-const MASKED: [&str; 10] = [
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
     "/proc/timer_list",
     "/proc/timer_stats",
     "/proc/sched_debug",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
     "/proc/scsi",
 ];

@@ -22,7 +22,7 @@ use super::{FORMAT, PENDING_SOCKET, Record, START_SOCKET, check_id, names};
 use crate::error::{Error, Life, Result};
 
 /// The record.
-const RECORD: &str = "state.json";
+pub(super) const RECORD: &str = "state.json";
 
 /// The record while it is written.
 const RECORD_NEW: &str = "state.json.new";
@@ -37,17 +37,17 @@ const DEPTH_LIMIT: u8 = 80;
 /// The directory that holds one directory per container.
 #[derive(Debug)]
 pub struct Root {
-    dir: Rc<OwnedFd>,
-    path: PathBuf,
+    pub(super) dir: Rc<OwnedFd>,
+    pub(super) path: PathBuf,
 }
 
 /// The state directory of one container.
 #[derive(Debug)]
 pub struct Container {
-    root: Rc<OwnedFd>,
-    dir: OwnedFd,
-    id: String,
-    path: PathBuf,
+    pub(super) root: Rc<OwnedFd>,
+    pub(super) dir: OwnedFd,
+    pub(super) id: String,
+    pub(super) path: PathBuf,
 }
 
 /// An exclusive hold on a container, until dropped.

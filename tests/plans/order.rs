@@ -55,6 +55,11 @@ fn who_enters_a_container_cannot_be_traced_from_it() {
             hidden(joiner, &user),
             "hidden before it joins a user namespace"
         );
+        let last = matches!(joiner.last(), Some(EnterStep::CloseDescriptors(_)));
+        let running = joiner
+            .iter()
+            .any(|step| matches!(step, EnterStep::JoinProcess(_)));
+        assert!(!running || last, "nothing of the host is open inside");
     });
 }
 
@@ -71,6 +76,8 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewUserNamespace | EnterStep::JoinGiven => 4,
             EnterStep::IdMaps => 5,
             EnterStep::TimeOffsets(_) => 6,
+            EnterStep::Label(_) => 7,
+            EnterStep::CloseDescriptors(_) => 8,
             EnterStep::AwaitCgroup
             | EnterStep::AwaitClass
             | EnterStep::AwaitTracer
@@ -92,7 +99,9 @@ fn namespaces_are_entered_while_privileges_allow() {
             | EnterStep::FileSystemIds(_)
             | EnterStep::Root(_)
             | EnterStep::JoinGiven
-            | EnterStep::TimeOffsets(_) => 9,
+            | EnterStep::TimeOffsets(_)
+            | EnterStep::Label(_)
+            | EnterStep::CloseDescriptors(_) => 9,
         });
         let user = Kind::User.flag();
         let joiner = &plan.enter.joiner;
@@ -117,7 +126,9 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             RootStep::Propagation(_) | RootStep::PrivateParent(_) => 0,
             // With the caller's ids: container root may not reach the source.
             RootStep::OpenSource(_) => 1,
-            RootStep::AttachRoot { .. } | RootStep::AttachInherited => 2,
+            RootStep::AttachRoot { .. }
+            | RootStep::AttachInherited
+            | RootStep::ExpectRoot { .. } => 2,
             RootStep::AttachMapped { .. } => panic!("the joiner's"),
             // What is made from here on belongs to the container.
             RootStep::BecomeRoot => 3,
@@ -128,6 +139,8 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             // Hooks may still mount; what they mount is masked as well.
             RootStep::RuntimeHooks => 9,
             RootStep::Hook(_) => 10,
+            // In the program's file system as hooks leave it, while it can be written.
+            RootStep::WorkingDirectory(_) => 11,
             // Hooks are not to know them; their place may be read-only later.
             RootStep::Secrets(_) => 11,
             RootStep::ReadonlyMount(_) => 11,

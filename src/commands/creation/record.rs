@@ -7,6 +7,7 @@ use crate::commands::prepared::Prepared;
 use crate::log;
 use crate::plan::Plan;
 use crate::plan::cgroup::systemd::Instance;
+use crate::spec::annotations;
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::{CgroupRecord, Driver, FORMAT, LateSteps, Record};
 
@@ -25,12 +26,7 @@ pub(super) fn new(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record
         rootfs: prepared.rootfs.clone(),
         created: log::rfc3339_nanos(SystemTime::now()),
         owner: nix::unistd::getuid().as_raw(),
-        annotations: spec
-            .annotations()
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
+        annotations: annotations::all(spec),
         pid: 0,
         start_time: 0,
         cgroup: prepared.cgroup.as_ref().map(|plan| CgroupRecord {
@@ -41,6 +37,9 @@ pub(super) fn new(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record
                 Some(Instance::User) => Driver::SystemdUser,
             },
         }),
+        config_digest: prepared.digest.map(|digest| digest.to_string()),
+        rootfs_digest: prepared.tree.as_ref().map(|tree| tree.digest.to_string()),
+        config_pinned: args.pins.config.is_some(),
         namespaces: plan.enter.differing,
         private_pid: namespaces.makes(Kind::Pid),
         hooks: spec.hooks().clone(),

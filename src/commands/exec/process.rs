@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
 use super::ExecArgs;
+use crate::commands::prepared::Entry;
 use crate::error::{Error, Problem, Result};
+use crate::image::Digest;
 use crate::log;
 use crate::policy::{self, Hardening};
-use crate::spec::bundle;
+use crate::spec::bundle::{self, Bundle};
 use crate::spec::validate;
 use crate::state::Record;
 
@@ -30,13 +32,29 @@ pub(super) fn of(args: &ExecArgs, record: &Record, hardening: &Hardening) -> Res
             warnings.iter().for_each(log::warning);
             process
         }
-        None => with_changes(&bundle::read(&record.bundle)?.spec, args)?,
+        None => with_changes(&own_bundle(record)?.spec, args)?,
     };
     let file = args.source(record);
     let warnings = validate::validate_process(&process, &file)?;
     warnings.iter().for_each(log::warning);
-    policy::harden(&mut process, hardening).map_err(|problems| Error::Spec { file, problems })?;
+    policy::harden(&mut process, hardening)
+        .map_err(|problems| Error::Spec { file, problems }.refused())?;
     Ok(process)
+}
+
+/// The container's bundle, read anew. If its configuration was pinned at create, it
+/// still must be the same.
+fn own_bundle(record: &Record) -> Result<Bundle> {
+    if !record.config_pinned {
+        return bundle::read(&record.bundle);
+    }
+    let pin = record
+        .config_digest
+        .as_deref()
+        .map(Digest::parse)
+        .transpose();
+    let pin = pin.map_err(Error::Usage)?;
+    Entry::measured(&record.bundle, pin).map(|entry| entry.bundle)
 }
 
 /// The container's own process with other arguments and what the options change.

@@ -7,6 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::scope;
+use crate::audit::What;
+use crate::commands::audited;
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
@@ -83,6 +85,8 @@ fn remove(root: &Path, id: &str, force: bool) -> Result<Option<Record>> {
         state::give_back(first, container.path());
     }
     container.remove()?;
+    let failed = false;
+    audited::done(&container, &record, What::Delete { force, failed });
     Ok(Some(record))
 }
 

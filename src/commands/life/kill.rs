@@ -6,6 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::signals;
+use crate::audit::What;
+use crate::commands::audited;
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::Init;
 use crate::execute::cgroup::Cgroup;
@@ -31,6 +33,9 @@ pub(crate) fn kill(root: &Path, id: &str, signal: &str, all: bool) -> Result<()>
     } else {
         signal_init(&record, signal)?
     };
+    if reached {
+        audited::done(&container, &record, What::Kill { signal });
+    }
     if reached || all {
         Ok(())
     } else {

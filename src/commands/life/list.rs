@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::Path;
 
 use super::state::State;
+use super::users;
+use crate::audit::{self, Safe};
 use crate::error::{Error, Life, Result};
-use crate::state::{Container, Record, Root};
+use crate::state::{Container, Record, Root, of_users};
 
 /// How the list is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,15 @@ pub(crate) enum Form {
     Ids,
 }
 
+/// Whose containers are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Those of the state root.
+    Callers,
+    /// Those of all users as well.
+    Everybodys,
+}
+
 /// Prints all containers of `root`. A root that does not exist has none, unless
 /// it is `explicit`: then it was named by mistake. What cannot be read is given
 /// to `broken` and left out, so that one bad record does not hide the others.
@@ -27,10 +38,14 @@ pub(crate) enum Form {
 pub(crate) fn list(
     root: &Path,
     explicit: bool,
+    whose: Whose,
     form: Form,
     out: &mut dyn Write,
     broken: &mut dyn FnMut(&str, &Error),
 ) -> Result<()> {
+    if whose == Whose::Everybodys {
+        users::for_root_only()?;
+    }
     let opened = if explicit {
         Some(Root::open(root)?)
     } else {
@@ -46,17 +61,21 @@ pub(crate) fn list(
             }
         }
     }
+    let others = match whose {
+        Whose::Callers => Vec::new(),
+        Whose::Everybodys => of_others(broken)?,
+    };
+    let records = found.iter().map(|(_, record)| record);
+    let records = records.chain(others.iter().map(|(_, _, record)| record));
     if form == Form::Ids {
-        let ids: String = found
-            .iter()
-            .map(|(_, record)| format!("{}\n", record.id))
-            .collect();
+        let ids: String = records.map(|record| format!("{}\n", record.id)).collect();
         return super::output(out.write_all(ids.as_bytes()));
     }
     let names = Names::read();
     let owners: Vec<String> = found
         .iter()
         .map(|(_, record)| names.of(record.owner))
+        .chain(others.iter().map(|(uid, _, _)| names.of(*uid)))
         .collect();
     let mut states = Vec::new();
     for ((container, record), owner) in found.iter().zip(&owners) {
@@ -65,11 +84,30 @@ pub(crate) fn list(
             Err(error) => broken(&record.id, &error),
         }
     }
+    for ((uid, container, record), owner) in others.iter().zip(&owners[found.len()..]) {
+        let init = users::init(record, *uid);
+        let status = users::status(container, record, init.as_ref());
+        states.push(State::with(record, owner, status));
+    }
     let text = match form {
-        Form::Json => json(&states)?,
+        Form::Json => audit::harmless_json(&json(&states)?),
         _ => table(&states),
     };
     super::output(out.write_all(text.as_bytes()))
+}
+
+/// Containers of other users, each with its user.
+fn of_others(broken: &mut dyn FnMut(&str, &Error)) -> Result<Vec<(u32, Container, Record)>> {
+    let mut report = |path: &Path, problem: String| {
+        let file = path.to_owned();
+        broken(&path.display().to_string(), &Error::State { file, problem });
+    };
+    let mut found = Vec::new();
+    for user in of_users(&mut report)? {
+        let containers = user.containers(&mut report).into_iter();
+        found.extend(containers.map(|(container, record)| (user.uid, container, record)));
+    }
+    Ok(found)
 }
 
 /// `None` for a container whose creation has only begun, or that was deleted meanwhile.
@@ -114,8 +152,8 @@ fn table(states: &[State<'_>]) -> String {
             state.id.to_owned(),
             state.pid.to_string(),
             state.status.to_owned(),
-            state.bundle.display().to_string(),
-            state.created.to_owned(),
+            Safe(&state.bundle.to_string_lossy()).to_string(),
+            Safe(state.created).to_string(),
             state.owner.to_owned(),
         ]);
     }

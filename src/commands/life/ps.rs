@@ -7,18 +7,23 @@ use std::process::{Command, Stdio};
 
 use syscalls::Sysno;
 
-use crate::error::{Error, Result};
+use super::list::Whose;
+use super::users;
+use crate::error::{Error, Life, Result};
 use crate::execute::alive::{Init, Stat};
 use crate::execute::cgroup::Cgroup;
-use crate::state::Record;
+use crate::log;
+use crate::state::{Record, check_id, of_users};
 
 /// Prints the host's ids of a container's processes as a JSON array, one line.
 ///
 /// # Errors
 /// `container does not exist`; [`Error::System`].
-pub(crate) fn ids(root: &Path, id: &str, out: &mut dyn Write) -> Result<()> {
-    let (_, record) = super::load(root, id)?;
-    let pids: Vec<String> = pids(&record)?.iter().map(i32::to_string).collect();
+pub(crate) fn ids(root: &Path, id: &str, whose: Whose, out: &mut dyn Write) -> Result<()> {
+    let pids: Vec<String> = of_all(root, id, whose)?
+        .iter()
+        .map(i32::to_string)
+        .collect();
     super::output(writeln!(out, "[{}]", pids.join(",")))
 }
 
@@ -27,9 +32,14 @@ pub(crate) fn ids(root: &Path, id: &str, out: &mut dyn Write) -> Result<()> {
 ///
 /// # Errors
 /// `container does not exist`, `couldn't find PID field in ps output`; what ps says.
-pub(crate) fn table(root: &Path, id: &str, options: &[String], out: &mut dyn Write) -> Result<()> {
-    let (_, record) = super::load(root, id)?;
-    let pids = pids(&record)?;
+pub(crate) fn table(
+    root: &Path,
+    id: &str,
+    whose: Whose,
+    options: &[String],
+    out: &mut dyn Write,
+) -> Result<()> {
+    let pids = of_all(root, id, whose)?;
     let mut ps = Command::new("ps");
     if options.is_empty() {
         ps.arg("-ef");
@@ -58,6 +68,48 @@ pub(crate) fn table(root: &Path, id: &str, options: &[String], out: &mut dyn Wri
     }
     let text = select(&String::from_utf8_lossy(&output.stdout), &pids)?;
     super::output(out.write_all(text.as_bytes()))
+}
+
+/// The processes of the caller's container, or of all users' containers of that id.
+fn of_all(root: &Path, id: &str, whose: Whose) -> Result<Vec<i32>> {
+    if whose == Whose::Callers {
+        return pids(&super::load(root, id)?.1);
+    }
+    users::for_root_only()?;
+    check_id(id)?;
+    let (mut all, mut exists) = match super::load(root, id) {
+        Ok((_, record)) => (pids(&record)?, true),
+        Err(Error::Life(Life::DoesNotExist)) => (Vec::new(), false),
+        Err(error) => return Err(error),
+    };
+    let mut report = |path: &Path, problem: String| {
+        log::warning(format!("{}: {problem}", path.display()));
+    };
+    for user in of_users(&mut report)? {
+        match user.find(id) {
+            Ok(Some((_, record))) => {
+                exists = true;
+                all.extend(of_other(&record, user.uid)?);
+            }
+            Ok(None) => {}
+            Err(problem) => report(Path::new(id), problem),
+        }
+    }
+    all.sort_unstable();
+    if exists {
+        Ok(all)
+    } else {
+        Err(Life::DoesNotExist.into())
+    }
+}
+
+/// The processes of another user's container, by what the kernel says.
+fn of_other(record: &Record, uid: u32) -> Result<Vec<i32>> {
+    match users::init(record, uid) {
+        None => Ok(Vec::new()),
+        Some(_) if users::in_own_pid_namespace(record.pid) => descendants(record.pid),
+        Some(_) => of_namespace(record.pid),
+    }
 }
 
 /// The header and the lines whose PID is one of `pids`.

@@ -43,7 +43,12 @@ impl<'r> State<'r> {
     /// The state of a container now.
     pub(super) fn of(container: &Container, record: &'r Record, owner: &'r str) -> Result<Self> {
         let status = alive::status(container, record)?;
-        Ok(Self {
+        Ok(Self::with(record, owner, status))
+    }
+
+    /// The same with a status that is known.
+    pub(super) fn with(record: &'r Record, owner: &'r str, status: Status) -> Self {
+        Self {
             oci_version: &record.oci_version,
             id: &record.id,
             pid: if status == Status::Stopped {
@@ -58,7 +63,7 @@ impl<'r> State<'r> {
             annotations: &record.annotations,
             owner,
             capsid: None,
-        })
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands on records that stand for real processes.
 
+use super::list::Whose;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -79,9 +80,16 @@ impl Scratch {
 
     fn list(&self, form: list::Form) -> (String, Vec<String>) {
         let (mut out, mut broken) = (Vec::new(), Vec::new());
-        list::list(&self.root, false, form, &mut out, &mut |id, error| {
-            broken.push(format!("{id}: {error}"));
-        })
+        list::list(
+            &self.root,
+            false,
+            Whose::Callers,
+            form,
+            &mut out,
+            &mut |id, error| {
+                broken.push(format!("{id}: {error}"));
+            },
+        )
         .unwrap();
         (String::from_utf8(out).unwrap(), broken)
     }
@@ -283,6 +291,7 @@ fn list_shows_the_good_and_reports_the_bad() {
         list::list(
             &scratch.root,
             true,
+            Whose::Callers,
             list::Form::Json,
             &mut Vec::new(),
             &mut |_, _| {}
@@ -368,7 +377,7 @@ fn a_cgroup_is_paused_listed_killed_and_removed() {
     assert_eq!(scratch.state("a")["status"], "running");
 
     let mut out = Vec::new();
-    ps::ids(&scratch.root, "a", &mut out).unwrap();
+    ps::ids(&scratch.root, "a", Whose::Callers, &mut out).unwrap();
     let (first, second) = (init.min(other), init.max(other));
     assert_eq!(
         String::from_utf8(out).unwrap(),

@@ -76,14 +76,19 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let last = last.map(ProcessStep::Affinity);
     steps.splice(1..1, inherited.into_iter().chain(last));
     let root = root_of_exec(process, facts, target, in_user_namespace)?;
+    let first_closed = 3 + target.preserved_fds;
+    let mut labels = process::labels(process).map_err(one)?;
+    if !enter.joiner.is_empty() {
+        enter.leave_the_host(std::mem::take(&mut labels), first_closed);
+    }
     let ending = Ending {
         park: false,
         hooks: Vec::new(),
-        first_closed: 3 + target.preserved_fds,
+        first_closed,
         init: None,
         filter: filter::plan(&target.filter, Asks::Nobody)?,
         traced: None,
-        labels: process::labels(process).map_err(one)?,
+        labels,
         restrict: handled_files(&root),
     };
     let exec = process::ending(ending, &mut steps, program_name(process));

@@ -1,0 +1,108 @@
+//! Digests that a configuration and a root file system must have.
+
+use clap::{Arg, ArgMatches};
+
+use super::options;
+use super::prepared::Prepared;
+use crate::error::{Error, Problem, Result};
+use crate::image::{Digest, Tree};
+use crate::plan::{Plan, RootStep};
+use crate::spec::annotations::{self, DIGEST_ROOTFS};
+
+/// Those that the command line names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pins {
+    /// Of the bytes of config.json.
+    pub(super) config: Option<Digest>,
+    rootfs: Option<Digest>,
+}
+
+const CONFIG: &str = "pin-config";
+const ROOTFS: &str = "pin-rootfs";
+
+/// The options.
+pub(super) fn options() -> [Arg; 2] {
+    [
+        options::text(
+            CONFIG,
+            "DIGEST",
+            "Refuse a config.json with another digest (sha256:...)",
+        ),
+        options::text(
+            ROOTFS,
+            "DIGEST",
+            "Refuse a root file system with another digest; capsid\ndigest prints both",
+        ),
+    ]
+}
+
+impl Pins {
+    /// Reads them.
+    pub(super) fn from_matches(matches: &ArgMatches) -> Result<Self> {
+        let digest = |name: &str| {
+            let text = options::given(matches, name);
+            let digest = text.map(|text| Digest::parse(&text)).transpose();
+            digest.map_err(|problem| Error::Usage(format!("--{name}: {problem}")))
+        };
+        Ok(Self {
+            config: digest(CONFIG)?,
+            rootfs: digest(ROOTFS)?,
+        })
+    }
+
+    /// Measures the root file system, if a digest is demanded.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for another one.
+    pub(super) fn check_rootfs(&self, prepared: &Prepared) -> Result<Option<Tree>> {
+        let annotation = annotations::value(&prepared.hardened.spec, DIGEST_ROOTFS);
+        let annotated = annotation.map(Digest::parse).transpose();
+        let annotated = annotated.map_err(|problem| Error::Spec {
+            file: prepared.hardened.bundle.join("config.json"),
+            problems: vec![Problem::new(
+                format!("/annotations/{DIGEST_ROOTFS}"),
+                problem,
+            )],
+        })?;
+        if self.rootfs.is_none() && annotated.is_none() {
+            return Ok(None);
+        }
+        let tree = Tree::measure(&prepared.rootfs)?;
+        let option = format!("--{ROOTFS}");
+        let annotation = format!("the annotation {DIGEST_ROOTFS}");
+        for (pin, by) in [(self.rootfs, &option), (annotated, &annotation)] {
+            expect(pin, tree.digest, &prepared.rootfs.display().to_string(), by)?;
+        }
+        Ok(Some(tree))
+    }
+}
+
+/// Refuses a plan that does not hold the root file system against what was measured:
+/// that of a mount namespace that is joined is made already.
+pub(super) fn check_plan(tree: Option<&Tree>, plan: &Plan) -> Result<()> {
+    let held = |step: &RootStep| matches!(step, RootStep::ExpectRoot { .. });
+    match tree {
+        Some(_) if !plan.root.iter().any(held) => Err(Error::Usage(
+            "the root file system of a mount namespace that is joined cannot be pinned: leave its              digest out, or have the container make a mount namespace"
+                .into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what has another digest than the demanded one.
+///
+/// # Errors
+/// [`Error::Refused`].
+pub(super) fn expect(pin: Option<Digest>, found: Digest, at: &str, by: &str) -> Result<()> {
+    match pin {
+        Some(pin) if pin != found => {
+            let at = at.to_owned();
+            let problem = format!(
+                "its digest is {found}, and {by} demands {pin}: it was changed, or another one was meant"
+            );
+            Err(Error::Image { at, problem }.refused())
+        }
+        _ => Ok(()),
+    }
+}
