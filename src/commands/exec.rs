@@ -129,10 +129,9 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         problems,
     })?;
     warnings.iter().for_each(crate::log::warning);
-    let signals = if args.detach {
-        None
-    } else {
-        Some(Signals::hold()?)
+    let signals = match args.detach {
+        true => None,
+        false => Some(Signals::hold()?),
     };
     let mut exec = Exec {
         args: &args,

@@ -187,9 +187,13 @@ impl Create<'_> {
     }
 
     fn early(&self) -> Vec<ProcessStep> {
-        let mut early = self.limits();
-        early.extend(stdio_owner(self.process, self.hardened.given));
-        early
+        let user_namespace = self.namespaces.has(Kind::User);
+        early(
+            self.process,
+            self.facts,
+            user_namespace,
+            self.hardened.given,
+        )
     }
 
     fn root(&self) -> Result<(Vec<RootStep>, Vec<BindSource>), Vec<Problem>> {
@@ -347,11 +351,19 @@ fn early_limits(process: &Process, facts: &Facts, user_namespace: bool) -> Vec<P
     }
 }
 
-/// Pipes of the host's root become those of the program's user while they can.
-fn stdio_owner(process: &Process, first: Option<u32>) -> Option<ProcessStep> {
+/// What the process may not do once it is in its user namespace: besides limits,
+/// pipes of the host's root are to become those of the program's user.
+fn early(
+    process: &Process,
+    facts: &Facts,
+    user_namespace: bool,
+    given: Option<u32>,
+) -> Vec<ProcessStep> {
+    let mut early = early_limits(process, facts, user_namespace);
     let terminal = process.terminal().unwrap_or(false);
-    let uid = process.user().uid().checked_add(first?)?;
-    (!terminal).then_some(ProcessStep::StdioOwner(uid))
+    let uid = given.and_then(|first| process.user().uid().checked_add(first));
+    early.extend(uid.filter(|_| !terminal).map(ProcessStep::StdioOwner));
+    early
 }
 
 fn program_name(process: &Process) -> &str {

@@ -152,9 +152,9 @@ impl Sorted {
             What::FileSystem { kind, .. } => kind.as_c_str() == c"tmpfs",
             What::Bind(_) => true,
         };
-        // One that is unbindable would be lost where the root is copied once more.
-        let unbindable = |flags: &u64| flags & libc::MS_UNBINDABLE != 0;
-        kind && !mount.propagation.iter().any(unbindable) && !self.is_beside_kept(&mount.target)
+        // In a copy what is shared becomes a slave, and what is unbindable is lost.
+        let changed = |flags: &u64| flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0;
+        kind && !mount.propagation.iter().any(changed) && !self.is_beside_kept(&mount.target)
     }
 
     /// Whether something made inside is mounted above or below a path.

@@ -3,8 +3,8 @@
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
 use super::{
-    Planned, available, early_limits, environment, fence_steps, handled_files, of_linux, one,
-    program_name, sets_limits_early, stdio_owner,
+    Planned, available, early, environment, fence_steps, handled_files, of_linux, one,
+    program_name, sets_limits_early,
 };
 use crate::error::Problem;
 use crate::host::Facts;
@@ -60,8 +60,7 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         init: false,
         die_with_parent: false,
     };
-    let mut early = early_limits(process, facts, in_user_namespace);
-    early.extend(stdio_owner(process, target.given));
+    let early = early(process, facts, in_user_namespace, target.given);
     let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, early);
     let mut enter = enter.map_err(one)?;
     if target.awaits_class {
