@@ -62,7 +62,11 @@ fn stalk(test: &Test, runtime: &Path) -> Value {
     let words = [&runtime, "--root", &state, "exec", &bundle.id];
     let words = [&words[..], &["/bin/probe", "exit", "0"]].concat();
     for _ in 0..EXECS {
-        test.command(&words).ok();
+        let output = test.command(&words).through_shell("").output();
+        // Nobody can execute what is open for writing.
+        let busy = output.stderr.contains("busy");
+        holds!(!busy, "the runtime's file was open for writing: {output:?}");
+        output.success();
     }
     test.make_file(&test.path("volume/stop"), "");
     container.wait_for("}\n");

@@ -49,7 +49,11 @@ pub(crate) fn command() -> Command {
             "CONTAINER",
             "Only events of this container",
         ))
-        .arg(options::text("event", "EVENT", "Only events of this kind").value_parser(NAMES))
+        .arg(
+            options::text("event", "EVENT", "Only events of this kind: create, relax, start, exec,\nkill, delete, denial or refusal")
+                .value_parser(NAMES)
+                .hide_possible_values(true),
+        )
         .arg(options::text(
             "since",
             "TIME",

@@ -1,14 +1,16 @@
 //! `capsid digest`: the digest to pin something by.
 
 use std::ffi::OsString;
+use std::fs::File;
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command, ValueHint};
+use syscalls::Sysno;
 
 use super::cli::{Global, print};
 use super::root;
 use crate::error::{Error, Result};
-use crate::image::{Tree, digest_of_file};
+use crate::image::{Digest, Tree};
 
 pub(crate) fn command() -> Command {
     Command::new("digest")
@@ -35,7 +37,10 @@ pub(crate) fn run(_: &Global, matches: &ArgMatches) -> Result<u8> {
     let path = root::absolute(path)?;
     let digest = match path.is_dir() {
         true => Tree::measure(&path)?.digest,
-        false => digest_of_file(&path)?,
+        false => {
+            let digest = File::open(&path).and_then(Digest::read);
+            digest.map_err(|error| Error::io("read", path.display(), Sysno::read, &error))?
+        }
     };
     print(&format!("{digest}\n"))
 }

@@ -41,6 +41,16 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digest of all that a source has.
+    ///
+    /// # Errors
+    /// That of the source.
+    pub fn read(source: impl Read) -> io::Result<Self> {
+        let mut hashing = Hashing::new(source);
+        io::copy(&mut hashing, &mut io::sink())?;
+        Ok(hashing.finish().1)
+    }
+
     /// A digest that somebody else has taken.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -61,17 +61,6 @@ impl Tree {
     }
 }
 
-/// The SHA-256 digest of the bytes of a file.
-///
-/// # Errors
-/// [`Error::System`].
-pub fn of_file(path: &Path) -> Result<Digest> {
-    let failed = |error: io::Error| Error::io("read", path.display(), Sysno::read, &error);
-    let mut hashing = Hashing::new(File::open(path).map_err(failed)?);
-    io::copy(&mut hashing, &mut io::sink()).map_err(failed)?;
-    Ok(hashing.finish().1)
-}
-
 /// Opens one name in a directory, on the same mount, not following a link.
 fn open(directory: BorrowedFd<'_>, name: &CStr, flags: i32) -> Outcome<OwnedFd> {
     let flags = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK;

@@ -36,7 +36,7 @@ pub use apply::{Applier, Fault};
 pub use cache::Cache;
 pub use config::{Identity, ImageConfig};
 pub use digest::Digest;
-pub use measure::{Tree, of_file as digest_of_file};
+pub use measure::Tree;
 pub use progress::Line;
 pub use reference::Reference;
 pub use tar::Reader;
