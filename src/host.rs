@@ -5,6 +5,7 @@ pub mod controllers;
 pub mod id_programs;
 pub mod kernel;
 pub mod mountinfo;
+pub mod offered;
 pub mod policy_file;
 pub mod program;
 pub mod trial;
@@ -37,6 +38,18 @@ pub struct Facts {
     pub capabilities: u64,
     /// What an unprivileged caller may map besides its own ids.
     pub subordinate: Subordinate,
+    /// Ids of its own for a container of root, or why it can have none. Looked
+    /// for only where they may be wanted.
+    pub offered: Option<Result<OfferedIds, String>>,
+}
+
+/// Ids that nobody else has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfferedIds {
+    /// The first of them: of users and of groups.
+    pub first: u32,
+    /// Entries of `mounts` that bind a device node, whose ids stay as they are.
+    pub devices: Vec<usize>,
 }
 
 /// Ids that /etc/subuid and /etc/subgid give an ordinary user.
@@ -103,6 +116,7 @@ impl Facts {
             } else {
                 subordinate(uid)
             },
+            offered: None,
         }
     }
 }

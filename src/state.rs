@@ -14,10 +14,12 @@ use crate::spec::annotations::INIT;
 
 mod directory;
 mod entries;
+mod ranges;
 mod users;
 
 pub use directory::{Container, Lock, Root, Slot};
 pub use entries::names;
+pub use ranges::{Range, give_back};
 pub use users::{OfUser, of_users};
 
 /// The format of `state.json`. A record with another number is refused, not guessed at.
@@ -93,6 +95,9 @@ pub struct Record {
     /// `linux.memoryPolicy` as it was at create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<LinuxMemoryPolicy>,
+    /// The first of the user and group ids that it was given for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<u32>,
     /// The resctrl class that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<RdtRecord>,

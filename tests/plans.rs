@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use capsid::error::{Error, Problem};
 use capsid::host::cgroup::{Access, CgroupFacts};
-use capsid::host::{Facts, Subordinate};
+use capsid::host::{Facts, OfferedIds, Subordinate};
 use capsid::plan::Plan;
 use capsid::plan::build::{self, Options, Target};
 use capsid::plan::cgroup::systemd::{self, Instance};
@@ -82,6 +82,11 @@ struct Choices {
     hardening: Level,
     /// `--relax`
     relax: Vec<Rule>,
+    /// The first of the ids that root may give the container; without, its root
+    /// file system is an overlay.
+    offered: Option<u32>,
+    /// Entries of `mounts` that bind a device node.
+    devices: Vec<usize>,
 }
 
 impl Choices {
@@ -205,12 +210,20 @@ impl Case {
             },
             capabilities: (1 << 41) - 1,
             subordinate: Subordinate::default(),
+            offered: Some(match self.choices.offered {
+                Some(first) => Ok(OfferedIds {
+                    first,
+                    devices: self.choices.devices.clone(),
+                }),
+                None => Err("its root file system is an overlay".into()),
+            }),
         };
         let user = Facts {
             uid: 1000,
             gid: 1000,
             privileged: false,
             capabilities: 0,
+            offered: None,
             ..root.clone()
         };
         let ranges = vec![(100_000, 65_536)];
@@ -345,6 +358,7 @@ impl Case {
         let linux = hardened.spec.linux().as_ref();
         let target = Target {
             awaits_cgroup: false,
+            given: self.choices.offered,
             awaits_class: linux.is_some_and(|linux| linux.intel_rdt().is_some()),
             id: ID.into(),
             differing: Kind::ALL

@@ -14,7 +14,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use capsid::error::Problem;
-use capsid::host::{Facts, Subordinate};
+use capsid::host::{Facts, OfferedIds, Subordinate};
 use capsid::policy::{self, By, HardenedSpec, Hardening, Level, Rule, Wish};
 use capsid::spec::bundle::{self, Bundle};
 use capsid::spec::validate::{Caller, validate};
@@ -58,6 +58,12 @@ impl Who {
                 groups: ranges,
                 helpers: true,
             },
+            offered: (self == Who::Root).then(|| {
+                Ok(OfferedIds {
+                    first: 0x7800_0000,
+                    devices: Vec::new(),
+                })
+            }),
         }
     }
 }

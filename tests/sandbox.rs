@@ -32,6 +32,7 @@ fn facts(root: bool) -> Facts {
         landlock: Some(7),
         capabilities: if root { u64::MAX } else { 0 },
         subordinate: Subordinate::default(),
+        offered: None,
     }
 }
 

@@ -135,6 +135,11 @@ impl<'t> Bundle<'t> {
         })
     }
 
+    /// Gives hardening rules up, by the bundle's annotation.
+    pub(crate) fn relax(self, rules: &str) -> Self {
+        self.edit(|config| config["annotations"]["dev.capsid.relax"] = json!(rules))
+    }
+
     /// The arguments become the probe's.
     pub(crate) fn args(self, args: &[&str]) -> Self {
         let mut words = vec!["/bin/probe"];

@@ -27,6 +27,7 @@ mod devices;
 #[path = "../escapes/escapes.rs"]
 mod escapes;
 mod exec;
+mod given;
 mod hardening;
 mod hardware;
 mod hooks;
@@ -118,6 +119,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("kernel_views", kernel_views::cases()),
         ("hooks", hooks::cases()),
         ("namespaces", namespaces::cases()),
+        ("given", given::cases()),
         ("devices", devices::cases()),
         ("net_devices", net_devices::cases()),
         ("terminal", terminal::cases()),

@@ -34,7 +34,7 @@ impl Call<'_> {
     }
 }
 
-fn obey<'t>(test: &'t Test, bundle: &Bundle<'t>, policy: &Value) -> Call<'t> {
+pub(crate) fn obey<'t>(test: &'t Test, bundle: &Bundle<'t>, policy: &Value) -> Call<'t> {
     let text = policy.to_string();
     bundle.run_call(&[]).obeying(test, &text, "")
 }

@@ -7,6 +7,7 @@ use oci_spec::runtime::Hook;
 
 use super::cli::Global;
 use super::create::CreateArgs;
+use super::given::Given;
 use super::hooks::{run_poststop, state_of};
 use super::notify::{self, Notify};
 use super::prepared::{Entry, Prepared, prepare};
@@ -83,6 +84,8 @@ pub(super) struct Created {
 pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<Created> {
     check_id(&args.id)?;
     descriptors::close_on_exec()?;
+    // Before this process opens any that could be taken for the caller's.
+    descriptors::preserved(args.preserve_fds, true)?;
     let command = if mode.park { "create" } else { "run" };
     let mut annotations = BTreeMap::new();
     let attempt = || {
@@ -125,6 +128,7 @@ pub(super) fn create_in(
     mode: Mode,
 ) -> Result<Created> {
     let manager = prepared.manager.take();
+    let given = prepared.given.take();
     let advice = mode.advice();
     let supervisor = prepared.supervise(mode.purpose)?;
     let (preserved_fds, listen_fds) = descriptors::preserved(args.preserve_fds, !mode.sandbox)?;
@@ -170,6 +174,7 @@ pub(super) fn create_in(
         quiet: prepared.choice.quiet,
         advice,
         secrets: mode.secrets,
+        given,
         plan: &plan,
         parked: mode.park,
         borrowed: None,
@@ -195,6 +200,8 @@ struct Creation<'a> {
     /// In whose words denied calls are reported.
     advice: Advice,
     secrets: Vec<Secret>,
+    /// The user namespace that it is given, and ids that are held for it.
+    given: Option<Given>,
     plan: &'a Plan,
     /// It waits for `start`.
     parked: bool,
@@ -317,13 +324,20 @@ impl Creation<'_> {
         } else {
             None
         };
+        let given = self.given.take();
+        let (range, user_namespace) = given.map(|given| (given.range, given.namespace)).unzip();
         let supplies = Supplies {
             cgroup: cgroup.map(Cgroup::dir),
             target: None,
             start,
             secrets: std::mem::take(&mut self.secrets),
+            user_namespace,
         };
         let launched = parent::launch(plan, supplies, self)?;
+        // The record that has been saved names them.
+        if let Some(range) = range {
+            range.keep();
+        }
         self.args.announce().process(&launched)?;
         if park {
             start_socket::publish(self.slot.container().dir())?;

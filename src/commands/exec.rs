@@ -121,6 +121,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         memory_policy: record.memory_policy.clone(),
         awaits_class: record.rdt.is_some(),
         awaits_cgroup: matches!(entry, Entry::Systemd(_)),
+        given: record.ids,
     };
     let planned = build::for_exec(&process, &facts, &target);
     let (plan, warnings) = planned.map_err(|problems| Error::Spec {
@@ -128,10 +129,9 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         problems,
     })?;
     warnings.iter().for_each(crate::log::warning);
-    let signals = if args.detach {
-        None
-    } else {
-        Some(Signals::hold()?)
+    let signals = match args.detach {
+        true => None,
+        false => Some(Signals::hold()?),
     };
     let mut exec = Exec {
         args: &args,
@@ -243,6 +243,7 @@ impl Exec<'_> {
             target: Some(init.into_pidfd()),
             start: None,
             secrets: Vec::new(),
+            user_namespace: None,
         };
         parent::launch(plan, supplies, self)
     }

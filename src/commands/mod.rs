@@ -23,6 +23,7 @@ mod events;
 mod exec;
 mod explain;
 mod features;
+mod given;
 mod hardening;
 mod hooks;
 mod kill;

@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
+use super::given::{self, Given};
 use super::place::{Place, Wish};
 use super::{hardening, pins};
 use crate::error::{Error, Problem, Result};
@@ -19,10 +20,10 @@ use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
 use crate::plan::reach::Network;
-use crate::policy::{self, Enforcement, HardenedSpec, Level, Rule};
+use crate::policy::{self, Enforcement, HardenedSpec, Hardening, Level, Rule};
 use crate::seccomp::{Asks, Builtin, Profile};
 use crate::spec::bundle::{self, Bundle};
-use crate::spec::validate::{self, Caller};
+use crate::spec::validate::{self, Caller, ValidSpec};
 
 /// A configuration on its way in, and what is special about it.
 pub(super) struct Entry {
@@ -90,6 +91,8 @@ pub(super) struct Prepared {
     pub(super) network: Option<Network>,
     /// Of a sandbox, and of no bundle.
     pub(super) sandbox: bool,
+    /// The user namespace that it is given.
+    pub(super) given: Option<Given>,
     /// The digest of config.json, where somebody wants to know it.
     pub(super) digest: Option<Digest>,
     /// The root file system as it was measured, if a digest is demanded.
@@ -160,7 +163,7 @@ impl Prepared {
 
 /// Judges a configuration; touches nothing.
 pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
-    let facts = Facts::read();
+    let mut facts = Facts::read();
     let digest = entry.digest;
     let (bundle, sandbox) = (entry.bundle, entry.sandbox);
     let hardening = match &sandbox {
@@ -170,6 +173,7 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
     let file = bundle.file();
     let privileged = facts.privileged;
     let valid = validate::validate(bundle, Caller { privileged })?;
+    let given = look_for_ids(&valid, &mut facts, &hardening, &global.root.join(id));
     let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| {
         let file = file.clone();
         Error::Spec { file, problems }.refused()
@@ -202,6 +206,7 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
     choice.quiet = sandbox.is_some() && !global.best_effort;
     best_effort::make_up(&mut hardened.spec, &facts, &mut choice);
     let parent_mount = shared_parent(&hardened.spec, &rootfs)?;
+    let hardened_given = hardened.given.is_some();
     Ok(Prepared {
         hardened,
         facts,
@@ -210,11 +215,37 @@ pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepare
         manager,
         rootfs,
         parent_mount,
+        given: given.filter(|_| hardened_given),
         sandbox: sandbox.is_some(),
         network: sandbox.and_then(|sandbox| sandbox.network),
         digest,
         tree: None,
     })
+}
+
+/// Looks for ids where a container of root may be given a user namespace by them.
+fn look_for_ids(
+    valid: &ValidSpec,
+    facts: &mut Facts,
+    hardening: &Hardening,
+    state: &Path,
+) -> Option<Given> {
+    let spec = valid.spec();
+    if !policy::is_candidate(spec, facts, hardening) {
+        return None;
+    }
+    let root = spec.root().as_ref()?;
+    let rootfs: PathBuf = valid.dir().join(root.path()).components().collect();
+    match given::offer(spec, valid.dir(), &rootfs, state) {
+        Ok((given, offered)) => {
+            facts.offered = Some(Ok(offered));
+            Some(given)
+        }
+        Err(why) => {
+            facts.offered = Some(Err(why));
+            None
+        }
+    }
 }
 
 /// Adds the limits that the bundle leaves out to a cgroup, if there is one.

@@ -6,6 +6,7 @@ use crate::error::Failure;
 use crate::plan::reach::RouteRule;
 use crate::plan::steps::LabelStep;
 use crate::plan::{EnterStep, ExecStep, Plan, ProcessStep};
+use crate::spec::namespaces::Kind;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::process::{self, Cloned};
 use crate::sys::restrict::{self, CapabilitySets};
@@ -137,7 +138,7 @@ impl Walk<'_> {
                 self.write_proc(c"self/oom_score_adj", score.to_bytes())
             }
             EnterStep::Affinity(affinity) => restrict::set_affinity(&affinity.mask),
-            EnterStep::Limit(step) => self.process(step),
+            EnterStep::Early(step) => self.process(step),
             EnterStep::Join(index, kind) => {
                 let namespace = self.handles.namespaces[*index].as_fd();
                 process::join_namespace(namespace, kind.flag())
@@ -149,6 +150,15 @@ impl Walk<'_> {
             EnterStep::NewUserNamespace => {
                 process::unshare(u64::from(libc::CLONE_NEWUSER.cast_unsigned()))
             }
+            EnterStep::NewMountNamespace => {
+                process::unshare(u64::from(libc::CLONE_NEWNS.cast_unsigned()))
+            }
+            EnterStep::FileSystemIds(id) => restrict::set_file_system_ids(*id),
+            EnterStep::Root(step) => root::step(self, step),
+            EnterStep::JoinGiven => match &self.handles.user_namespace {
+                Some(given) => process::join_namespace(given.as_fd(), Kind::User.flag()),
+                None => Err(Failure::of(syscalls::Sysno::setns, libc::EBADF)),
+            },
             // The parent sees to both when it hears of the process.
             EnterStep::AwaitCgroup | EnterStep::AwaitClass => self.ask(&ToParent::AwaitCgroup),
             EnterStep::AwaitTracer => self.ask(&ToParent::AwaitTracer),

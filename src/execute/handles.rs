@@ -28,6 +28,8 @@ pub struct Handles {
     pub target: Option<OwnedFd>,
     /// Namespace files, in the order of the plan's paths.
     pub namespaces: Vec<OwnedFd>,
+    /// The user namespace that the runtime made for the container.
+    pub user_namespace: Option<OwnedFd>,
     /// Detached mounts, in the order of the plan's bind sources; the child
     /// fills the places of those it opens itself.
     pub sources: Vec<Option<OwnedFd>>,

@@ -27,6 +27,7 @@ pub mod rdt;
 pub mod root;
 pub mod secrets;
 pub mod skeleton;
+mod staged;
 pub mod start_socket;
 pub mod supervisor;
 pub mod systemd;

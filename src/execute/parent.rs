@@ -9,7 +9,7 @@ use syscalls::Sysno;
 
 use crate::error::{Call, Check, Error, Failure, Result};
 use crate::host;
-use crate::plan::{Opener, Plan, ProcessStep, RootStep};
+use crate::plan::{BindSource, Opener, Plan, ProcessStep, RootStep};
 use crate::sys::arguments::Place;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::mount::{self, Attributes};
@@ -35,6 +35,8 @@ pub struct Supplies<'a> {
     pub start: Option<OwnedFd>,
     /// What goes below /run/secrets.
     pub secrets: Vec<Secret>,
+    /// The user namespace that was made for the container.
+    pub user_namespace: Option<OwnedFd>,
 }
 
 /// Who answers what the child cannot do itself.
@@ -113,6 +115,7 @@ pub fn launch(
         handles.start,
         handles.namespaces,
         handles.target,
+        handles.user_namespace,
         handles.secrets,
     ));
     // From now on there may be someone inside who would like to look at this
@@ -154,7 +157,9 @@ fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<
         .iter()
         .map(|source| match source.opener {
             Opener::Child => Ok(None),
-            Opener::Runtime => open_source(&procfs, source).map(Some),
+            Opener::Runtime => {
+                open_source(&procfs, source, supplies.user_namespace.as_ref()).map(Some)
+            }
         })
         .collect::<Result<_>>()?;
     let has_hooks = handles::hooks(plan).next().is_some();
@@ -168,6 +173,7 @@ fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<
     Ok(Handles {
         socket,
         target: supplies.target,
+        user_namespace: supplies.user_namespace,
         namespaces: handles::open_namespaces(plan)?,
         sources,
         secrets: supplies.secrets,
@@ -187,7 +193,7 @@ fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<
     })
 }
 
-fn open_source(procfs: &OwnedFd, source: &crate::plan::BindSource) -> Result<OwnedFd> {
+fn open_source(procfs: &OwnedFd, source: &BindSource, given: Option<&OwnedFd>) -> Result<OwnedFd> {
     let path = source.path.to_string_lossy();
     let tree = root::source_tree(source)
         .map_err(|failure| Error::system("open the bind source", &path, failure))?;
@@ -199,14 +205,25 @@ fn open_source(procfs: &OwnedFd, source: &crate::plan::BindSource) -> Result<Own
     };
     mount::set_attributes(tree.as_fd(), &slave, true)
         .map_err(|failure| Error::system("cut off the propagation of", &path, failure))?;
-    if let Some(maps) = source.idmap.as_ref().and_then(|idmap| idmap.maps.as_ref()) {
-        let namespace = idmaps::describing_namespace(procfs.as_fd(), maps)?;
-        idmap(source, &tree, &namespace)?;
+    match (source.idmap.as_ref().map(|idmap| &idmap.maps), given) {
+        (Some(Some(maps)), _) => {
+            let namespace = idmaps::describing_namespace(procfs.as_fd(), maps)?;
+            idmap(source, &tree, &namespace)?;
+        }
+        (Some(None), Some(given)) => idmap(source, &tree, given)?,
+        _ => {}
     }
     Ok(tree)
 }
 
-fn idmap(source: &crate::plan::BindSource, tree: &OwnedFd, namespace: &OwnedFd) -> Result<()> {
+fn idmap(source: &BindSource, tree: &OwnedFd, namespace: &OwnedFd) -> Result<()> {
+    idmap_tree(source, tree, namespace).map_err(|failure| {
+        Error::system("idmap the mount of", source.path.to_string_lossy(), failure)
+    })
+}
+
+/// Maps the ids of a detached mount.
+pub fn idmap_tree(source: &BindSource, tree: &OwnedFd, namespace: &OwnedFd) -> Result<(), Failure> {
     use std::os::fd::AsRawFd;
     let attributes = Attributes {
         set: libc::MOUNT_ATTR_IDMAP,
@@ -214,9 +231,7 @@ fn idmap(source: &crate::plan::BindSource, tree: &OwnedFd, namespace: &OwnedFd) 
         ..Attributes::default()
     };
     let recursive = source.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
-    mount::set_attributes(tree.as_fd(), &attributes, recursive).map_err(|failure| {
-        Error::system("idmap the mount of", source.path.to_string_lossy(), failure)
-    })
+    mount::set_attributes(tree.as_fd(), &attributes, recursive)
 }
 
 /// The error of a failed clone, with what forbids user namespaces if that was it.

@@ -15,7 +15,7 @@ use crate::sys::{Result, process, restrict};
 use super::child::Walk;
 use super::lookup::{self, Make};
 use super::protocol::ToParent;
-use super::{copy_up, fence, hooks_inside, secrets};
+use super::{copy_up, fence, hooks_inside, secrets, staged};
 
 /// Carries out one step.
 pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
@@ -23,7 +23,9 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::Propagation(flags) => mount::set_propagation(c"/", *flags),
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
         RootStep::OpenSource(index) => open_source(walk, *index),
-        RootStep::AttachRoot { path } => attach_root(walk, path),
+        RootStep::AttachRoot { path } => staged::attach_root(walk, path),
+        RootStep::AttachMapped { path, source } => staged::attach_mapped(walk, path, *source),
+        RootStep::AttachInherited => staged::attach_inherited(walk),
         RootStep::ExpectRoot { dev, ino } => {
             let found = fd::stat(root_of(walk)?)?;
             match (found.dev, found.ino) == (*dev, *ino) {
@@ -102,15 +104,6 @@ pub fn source_tree(source: &BindSource) -> Result<OwnedFd> {
     mount::clone_tree_of(found.as_fd(), source.recursive)
 }
 
-fn attach_root(walk: &mut Walk<'_>, path: &CStr) -> Result<()> {
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let directory = fd::open(At::Cwd, path, flags, Resolve::ANY)?;
-    let tree = mount::clone_tree_of(directory.as_fd(), true)?;
-    mount::attach(tree.as_fd(), directory.as_fd())?;
-    walk.root = Some(tree);
-    Ok(())
-}
-
 fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
     let root = root_of(walk)?;
     let (tree, make) = match &step.what {
@@ -136,6 +129,9 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         }
     };
     let target = target(root, step, make)?;
+    if step.staged {
+        staged::refuse_covered(walk, target.as_fd(), &step.target)?;
+    }
     if step.copy_up {
         copy_up::copy_tree(target.as_fd(), tree.as_fd())?;
     }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec};
+use oci_spec::runtime::{
+    Capability, LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec,
+};
 
 use super::cgroup::CgroupPlan;
 use super::enter::{self, Circumstances, Enter};
@@ -17,12 +19,13 @@ use super::rdt;
 use super::reach::Network;
 use super::rootfs::{self, Frame};
 use super::secrets::SecretsStep;
+use super::staged::{self, Stage};
 use super::steps::{EnterStep, HookStep, ProcessStep, RootStep};
 use super::{BindSource, Plan, c_string, filter, hooks, init};
 use crate::error::Problem;
 use crate::host::Facts;
 use crate::policy::landlock::Fence;
-use crate::policy::{HardenedSpec, Rule};
+use crate::policy::{self, HardenedSpec, Rule};
 use crate::seccomp::Asks;
 use crate::spec::annotations;
 use crate::spec::ids::IdRange;
@@ -120,7 +123,15 @@ impl Create<'_> {
             // Before hooks: they find them there, and may configure more.
             enter.first.push(EnterStep::NetDevices);
         }
-        let (root, sources) = self.root()?;
+        let (mut root, mut sources) = self.root()?;
+        if let Some(first) = self.hardened.given {
+            let stage = Stage {
+                first,
+                rootfs: &self.options.rootfs,
+                low_ports: policy::grants(self.process, Capability::NetBindService),
+            };
+            root = staged::stage(&stage, &mut enter, root, &mut sources).map_err(one)?;
+        }
         let surroundings = self.surroundings(&enter);
         let (mut steps, warnings) = process::steps(self.process, &surroundings).map_err(one)?;
         let linux = self.spec.linux().as_ref();
@@ -137,9 +148,9 @@ impl Create<'_> {
         let program = program::program(self.process, &extra).map_err(one)?;
         let plan = Plan {
             // Where the namespace is joined, the joiner sets them before.
-            limits: match self.ids {
-                Some(_) => self.limits(),
-                None => Vec::new(),
+            limits: match (&self.ids, self.hardened.given) {
+                (Some(_), None) => self.limits(),
+                _ => Vec::new(),
             },
             cgroup: self.options.cgroup,
             ids: self.ids,
@@ -165,13 +176,24 @@ impl Create<'_> {
                 .as_ref()
                 .is_some_and(|cgroup| cgroup.scope.is_some()),
             oom_score_adj: self.process.oom_score_adj(),
-            limits: self.limits(),
+            early: self.early(),
+            given: self.hardened.given.is_some(),
         };
         enter::for_create(self.spec, &circumstances)
     }
 
     fn limits(&self) -> Vec<ProcessStep> {
         early_limits(self.process, self.facts, self.namespaces.has(Kind::User))
+    }
+
+    fn early(&self) -> Vec<ProcessStep> {
+        let user_namespace = self.namespaces.has(Kind::User);
+        early(
+            self.process,
+            self.facts,
+            user_namespace,
+            self.hardened.given,
+        )
     }
 
     fn root(&self) -> Result<(Vec<RootStep>, Vec<BindSource>), Vec<Problem>> {
@@ -183,6 +205,7 @@ impl Create<'_> {
                 namespaces: &self.namespaces,
                 ids: self.ids.as_ref(),
                 privileged: self.facts.privileged,
+                staged: self.hardened.given.is_some(),
                 plain_paths: self.options.plain_paths,
                 label: linux.and_then(|linux| linux.mount_label().as_deref()),
                 harden_volumes: self.hardened.hardening.wants(Rule::Volumes),
@@ -326,6 +349,21 @@ fn early_limits(process: &Process, facts: &Facts, user_namespace: bool) -> Vec<P
         true => process::limits(process),
         false => Vec::new(),
     }
+}
+
+/// What the process may not do once it is in its user namespace: besides limits,
+/// pipes of the host's root are to become those of the program's user.
+fn early(
+    process: &Process,
+    facts: &Facts,
+    user_namespace: bool,
+    given: Option<u32>,
+) -> Vec<ProcessStep> {
+    let mut early = early_limits(process, facts, user_namespace);
+    let terminal = process.terminal().unwrap_or(false);
+    let uid = given.and_then(|first| process.user().uid().checked_add(first));
+    early.extend(uid.filter(|_| !terminal).map(ProcessStep::StdioOwner));
+    early
 }
 
 fn program_name(process: &Process) -> &str {

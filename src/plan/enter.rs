@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Linux, Spec};
 
-use super::c_string;
 use super::steps::{Affinity, EnterStep, LabelStep, ProcessStep};
+use super::{BindSource, c_string};
 use crate::error::Problem;
 use crate::spec::namespaces::{Kind, NEW_TIME, Namespaces};
 
@@ -47,8 +47,10 @@ pub struct Circumstances {
     pub awaits_cgroup: bool,
     /// `process.oomScoreAdj`.
     pub oom_score_adj: Option<i32>,
-    /// Resource limits, where the process may not raise them in its user namespace.
-    pub limits: Vec<ProcessStep>,
+    /// What the process may not do in its user namespace: resource limits.
+    pub early: Vec<ProcessStep>,
+    /// The runtime makes the user namespace, which the bundle does not ask for.
+    pub given: bool,
 }
 
 /// Plans how a new container enters its namespaces.
@@ -74,16 +76,18 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
     enter.new = wanted.new & !by_itself;
     let early = early(&wanted, circumstances)?;
     let makes_user = wanted.makes(Kind::User);
-    if needs_joiner(&wanted, offsets.is_some()) {
+    if circumstances.given || needs_joiner(&wanted, offsets.is_some()) {
         enter.joiner = early;
         // Root of a namespace may trace whoever joins it, with all descriptors.
-        let hide = wanted.joins(Kind::User).then_some(EnterStep::Hide);
+        let hide = wanted.joins(Kind::User) || circumstances.given;
+        let hide = hide.then_some(EnterStep::Hide);
         enter.joiner.extend(hide);
         enter.joiner.extend(joins);
         if makes_user {
-            enter
-                .joiner
-                .extend([EnterStep::NewUserNamespace, EnterStep::IdMaps]);
+            enter.joiner.extend(match circumstances.given {
+                true => vec![EnterStep::JoinGiven],
+                false => vec![EnterStep::NewUserNamespace, EnterStep::IdMaps],
+            });
             enter.new &= !Kind::User.flag();
         }
         if let Some(offsets) = offsets {
@@ -126,6 +130,16 @@ impl Enter {
     }
 }
 
+impl EnterStep {
+    /// The step in one line.
+    pub fn describe(&self, sources: &[BindSource]) -> String {
+        match self {
+            EnterStep::Root(step) => step.describe(sources),
+            other => other.to_string(),
+        }
+    }
+}
+
 fn take_score(steps: &mut Vec<EnterStep>) -> Option<CString> {
     let at = steps
         .iter()
@@ -139,9 +153,9 @@ fn take_score(steps: &mut Vec<EnterStep>) -> Option<CString> {
 /// What takes privileges that a user namespace takes away.
 fn early(wanted: &Namespaces, circumstances: &Circumstances) -> Result<Vec<EnterStep>, Problem> {
     let mut steps = Vec::new();
-    if wanted.joins(Kind::User) {
-        let limits = circumstances.limits.iter().cloned().map(Box::new);
-        steps.extend(limits.map(EnterStep::Limit));
+    if wanted.joins(Kind::User) || circumstances.given {
+        let early = circumstances.early.iter().cloned().map(Box::new);
+        steps.extend(early.map(EnterStep::Early));
     }
     if let Some(score) = circumstances.oom_score_adj {
         let score = c_string(score.to_string(), "/process/oomScoreAdj")?;
@@ -162,16 +176,16 @@ impl Enter {
 
 /// Plans how one more process enters a running container.
 ///
-/// `differing` are the namespaces recorded at create. `limits` are set before
-/// they are joined, where the process may no longer raise them afterwards.
+/// `differing` are the namespaces recorded at create. What is `early` is done before
+/// they are joined, where the process may no longer do it afterwards.
 pub fn for_exec(
     differing: u64,
     oom_score_adj: Option<i32>,
     initial_affinity: Option<Affinity>,
-    limits: Vec<ProcessStep>,
+    early: Vec<ProcessStep>,
 ) -> Result<Enter, Problem> {
-    let limits = limits.into_iter().map(Box::new);
-    let mut steps: Vec<_> = limits.map(EnterStep::Limit).collect();
+    let early = early.into_iter().map(Box::new);
+    let mut steps: Vec<_> = early.map(EnterStep::Early).collect();
     if let Some(affinity) = initial_affinity {
         steps.push(EnterStep::Affinity(affinity));
     }
@@ -258,7 +272,8 @@ mod tests {
             has_cgroup: false,
             awaits_cgroup: false,
             oom_score_adj: None,
-            limits: Vec::new(),
+            early: Vec::new(),
+            given: false,
         }
     }
 

@@ -9,7 +9,10 @@ use crate::spec::namespaces;
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_host(f)?;
-        let words = |steps: &[EnterStep]| steps.iter().map(ToString::to_string).collect();
+        let words = |steps: &[EnterStep]| {
+            let words = steps.iter().map(|step| step.describe(&self.sources));
+            words.collect()
+        };
         let phases: [(&str, Vec<String>); 5] = [
             ("joiner", words(&self.enter.joiner)),
             ("enter", words(&self.enter.first)),

@@ -25,6 +25,7 @@ pub mod rdt;
 pub mod reach;
 pub mod rootfs;
 pub mod secrets;
+pub mod staged;
 pub mod steps;
 
 use std::ffi::CString;
@@ -115,7 +116,8 @@ pub struct Idmap {
 impl Plan {
     /// The steps that the child walks, in words and in order.
     pub fn child_steps(&self) -> Vec<String> {
-        let mut steps: Vec<String> = self.enter.joiner.iter().map(ToString::to_string).collect();
+        let joiner = self.enter.joiner.iter();
+        let mut steps: Vec<String> = joiner.map(|step| step.describe(&self.sources)).collect();
         steps.extend(self.enter.first.iter().map(ToString::to_string));
         steps.extend(self.root.iter().map(|step| step.describe(&self.sources)));
         steps.extend(self.process.iter().map(ToString::to_string));

@@ -48,6 +48,9 @@ pub struct MountStep {
     /// mount of a sandbox brings along links that a program has made, and these
     /// must not lead a later one over /proc or /dev.
     pub plain_target: bool,
+    /// It is attached before what the container's namespaces have is mounted: no
+    /// link may lead it to where that will cover it.
+    pub staged: bool,
 }
 
 /// What is mounted.
@@ -163,6 +166,8 @@ pub struct Setting<'a> {
     pub ids: Option<&'a IdMaps>,
     /// The caller has root's privileges.
     pub privileged: bool,
+    /// The host's root mounts what the container's namespaces do not own.
+    pub staged: bool,
     /// `linux.mountLabel`.
     pub label: Option<&'a str>,
     /// Binds get nosuid and nodev (rule `volumes`).
@@ -207,6 +212,7 @@ pub fn plan(
         volume: 0,
         plain_directory: matches!(kind, "proc" | "sysfs") && !options.bind,
         plain_target: setting.plain_paths,
+        staged: false,
     };
     if options.bind {
         if setting.harden_volumes {
@@ -330,7 +336,7 @@ fn replacement(kind: &str, setting: &Setting<'_>) -> Option<CString> {
             && (namespaces.makes(Kind::User) || !namespaces.joins(kind))
     };
     match kind {
-        "sysfs" if foreign(Kind::Network) => Some(c"/sys".to_owned()),
+        "sysfs" if foreign(Kind::Network) && !setting.staged => Some(c"/sys".to_owned()),
         "mqueue" if foreign(Kind::Ipc) => Some(c"/dev/mqueue".to_owned()),
         "proc" if foreign(Kind::Pid) => Some(c"/proc".to_owned()),
         "cgroup" | "cgroup2" if !namespaces.has(Kind::Cgroup) => {

@@ -56,7 +56,7 @@ pub fn plan(
     mounts.extend(
         frame
             .notify
-            .and_then(|path| notify_mount(path, &mut sources)),
+            .and_then(|path| notify_mount(path, &frame.setting, &mut sources)),
     );
     let tail = tail(spec, &frame).unwrap_or_else(|mut found| {
         problems.append(&mut found);
@@ -141,12 +141,19 @@ fn root_propagation(spec: &Spec) -> Option<u64> {
     propagation_flags(spec.linux().as_ref()?.rootfs_propagation().as_deref()?)
 }
 
-fn notify_mount(path: &Path, sources: &mut Vec<BindSource>) -> Option<MountStep> {
+fn notify_mount(
+    path: &Path,
+    setting: &Setting<'_>,
+    sources: &mut Vec<BindSource>,
+) -> Option<MountStep> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     sources.push(BindSource {
         path,
         recursive: false,
-        opener: Opener::Child,
+        opener: match setting.staged {
+            true => Opener::Runtime,
+            false => Opener::Child,
+        },
         idmap: None,
         plain: false,
     });
@@ -166,6 +173,7 @@ fn notify_mount(path: &Path, sources: &mut Vec<BindSource>) -> Option<MountStep>
         volume: 0,
         plain_directory: false,
         plain_target: false,
+        staged: false,
     })
 }
 

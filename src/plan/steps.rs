@@ -18,14 +18,23 @@ pub enum EnterStep {
     OomScoreAdj(CString),
     /// Pin the process to CPUs before it enters the container's cgroup.
     Affinity(Affinity),
-    /// A resource limit, while the process may still raise it.
-    Limit(Box<ProcessStep>),
+    /// A property of the process, while it may still have it: a resource limit.
+    Early(Box<ProcessStep>),
     /// Join a namespace by its file; the index counts the plan's paths.
     Join(usize, crate::spec::namespaces::Kind),
     /// Join several namespaces of the container's first process.
     JoinProcess(u64),
     /// Make a user namespace after others were joined.
     NewUserNamespace,
+    /// Make a mount namespace that is the host's root's.
+    NewMountNamespace,
+    /// What is made belongs to this user and group of the host, with all privileges
+    /// kept: an idmapped mount takes files from those alone whom it maps.
+    FileSystemIds(u32),
+    /// A part of the root file system that the host's root makes.
+    Root(Box<RootStep>),
+    /// Join the user namespace that the runtime made for the container.
+    JoinGiven,
     /// Wait until systemd has put the process into its cgroup.
     AwaitCgroup,
     /// Wait until the runtime traces this process, which it may as long as the
@@ -66,7 +75,7 @@ impl fmt::Display for EnterStep {
         match self {
             EnterStep::OomScoreAdj(score) => write!(f, "set oom_score_adj to {}", Text(score)),
             EnterStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
-            EnterStep::Limit(step) => step.fmt(f),
+            EnterStep::Early(step) => step.fmt(f),
             EnterStep::Join(_, kind) => {
                 write!(f, "join the {} namespace given by path", kind.name())
             }
@@ -78,6 +87,13 @@ impl fmt::Display for EnterStep {
                 )
             }
             EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
+            EnterStep::NewMountNamespace => {
+                f.write_str("make a mount namespace of the host's root")
+            }
+            EnterStep::FileSystemIds(0) => f.write_str("make files as root of the host again"),
+            EnterStep::FileSystemIds(id) => write!(f, "make files as user and group {id}"),
+            EnterStep::Root(step) => f.write_str(&step.describe(&[])),
+            EnterStep::JoinGiven => f.write_str("join the container's own user namespace"),
             EnterStep::AwaitCgroup => f.write_str("wait until systemd has put it into its cgroup"),
             EnterStep::AwaitTracer => f.write_str("wait until capsid traces it"),
             EnterStep::IdMaps => f.write_str("wait for the id maps"),
@@ -109,6 +125,16 @@ pub enum RootStep {
         /// The root file system on the host.
         path: CString,
     },
+    /// Attach the idmapped mount of the root file system onto its directory.
+    AttachMapped {
+        /// The root file system on the host.
+        path: CString,
+        /// The mount, among the plan's bind sources.
+        source: usize,
+    },
+    /// Attach a copy of the working directory's mount onto itself: it is the root
+    /// file system that the joiner attached, and cannot be pivoted to as it is.
+    AttachInherited,
     /// Refuse a root file system that is another directory than the one that was
     /// measured.
     ExpectRoot {
@@ -232,6 +258,10 @@ impl RootStep {
                 format!("open the bind source {}", source.unwrap_or_default())
             }
             RootStep::AttachRoot { path } => format!("attach the root file system {}", Text(path)),
+            RootStep::AttachMapped { path, .. } => {
+                format!("attach the root file system {}, idmapped", Text(path))
+            }
+            RootStep::AttachInherited => "attach the root file system that is there".into(),
             RootStep::ExpectRoot { .. } => {
                 "look whether it is the directory that was measured".to_owned()
             }

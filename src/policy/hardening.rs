@@ -5,7 +5,7 @@ use std::fmt;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::file::{Permitted, PolicyFile};
+use super::file::{Permitted, PolicyFile, Userns};
 use super::{Enforcement, Level, Outcome, Rule};
 use crate::error::Problem;
 
@@ -49,6 +49,10 @@ pub struct Hardening {
     /// What may be relaxed besides; the policy file says it anew each time.
     #[serde(skip)]
     permitted: Permitted,
+    /// Which containers of root get a user namespace unasked; said by the policy
+    /// file where a container is created.
+    #[serde(skip)]
+    pub userns: Userns,
 }
 
 /// The level and the rules that a command line names.
@@ -95,6 +99,7 @@ impl Hardening {
             level,
             relaxed: relaxed.collect(),
             permitted: file.permitted.clone(),
+            userns: file.userns,
         }
     }
 
@@ -105,6 +110,7 @@ impl Hardening {
     pub fn asked(mut self, wish: &Wish, file: Option<&PolicyFile>) -> Result<Self, String> {
         if let Some(file) = file {
             self.permitted = file.permitted.clone();
+            self.userns = file.userns;
         }
         let least = file.map_or(Level::Compat, PolicyFile::least_level);
         if let Some(level) = wish.level {

@@ -39,6 +39,15 @@ impl<'h> Judgement<'h> {
         self.push(rule, Enforcement::Unsupported(why.into()));
     }
 
+    /// The same, and strict refuses a container without it.
+    pub(super) fn cannot(&mut self, rule: Rule, at: &str, why: String) {
+        if self.is_strict() {
+            let way_out = format!("give the rule up with --relax {rule}");
+            self.refuse(at, format!("{why} (rule {rule}): change it, or {way_out}"));
+        }
+        self.unsupported(rule, why);
+    }
+
     /// Whether the rule is given up by name or level.
     pub(super) fn gives_up(&mut self, rule: Rule) -> bool {
         let outcome = self.hardening.given_up(rule);

@@ -28,15 +28,17 @@ mod process;
 mod resources;
 mod rule;
 mod seccomp;
+mod userns;
 
 pub use audit::{Audit, Sink};
 pub use file::{Permitted, PolicyFile, Userns};
 pub use hardening::{ANNOTATION, By, Hardening, Wish};
 pub use level::Level;
 pub use paths::{MASKED_PATHS, READONLY_PATHS};
-pub use process::harden;
+pub use process::{grants, harden};
 pub use resources::DefaultLimit;
 pub use rule::Rule;
+pub use userns::{IDS, is_candidate};
 
 /// A configuration that the rules have been applied to.
 #[derive(Debug)]
@@ -53,6 +55,9 @@ pub struct HardenedSpec {
     pub fence: Option<landlock::Fence>,
     /// Limits that the bundle leaves out, for a cgroup that can have them.
     pub limits: Vec<DefaultLimit>,
+    /// The first of the ids that a container of root got with a user namespace
+    /// which its bundle does not ask for.
+    pub given: Option<u32>,
     /// What each rule came to.
     pub outcomes: Vec<Outcome>,
     /// What the user should know.
@@ -121,7 +126,7 @@ pub fn apply(
         .relax_annotated(&spec)
         .map_err(|problem| vec![problem])?;
     let mut judgement = Judgement::new(&hardening);
-    namespaces::apply(&mut spec, facts, &mut judgement);
+    let given = namespaces::apply(&mut spec, facts, &mut judgement);
     paths::apply(&mut spec, &mut judgement);
     namespaces::forbid_nested(&mut spec, facts, &mut judgement);
     if let Some(process) = spec.process_mut() {
@@ -142,6 +147,7 @@ pub fn apply(
         filter,
         fence,
         limits,
+        given,
         outcomes,
         warnings,
     })

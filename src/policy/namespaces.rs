@@ -6,9 +6,9 @@ use oci_spec::runtime::{
     Linux, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Spec,
 };
 
-use super::Rule;
 use super::judgement::Judgement;
 use super::process::is_privileged;
+use super::{Rule, userns};
 use crate::host::{Facts, Subordinate};
 use crate::spec::ids::IdRange;
 use crate::spec::namespaces::{Kind, Namespaces};
@@ -20,32 +20,33 @@ const NESTED: &str = "user.max_user_namespaces";
 const NESTED_PATH: &str = "user/max_user_namespaces";
 
 /// Applies them.
-pub(super) fn apply(spec: &mut Spec, facts: &Facts, judgement: &mut Judgement<'_>) {
-    user_namespace(spec, facts, judgement);
+///
+/// The first id of a container of root that got ids of its own by this.
+pub(super) fn apply(spec: &mut Spec, facts: &Facts, judgement: &mut Judgement<'_>) -> Option<u32> {
+    let given = user_namespace(spec, facts, judgement);
     host_root_map(spec, facts, judgement);
     cgroup_namespace(spec, judgement);
+    given
 }
 
-/// An unprivileged caller always gets a user namespace.
-fn user_namespace(spec: &mut Spec, facts: &Facts, judgement: &mut Judgement<'_>) {
+/// An unprivileged caller always gets a user namespace, and a container of root
+/// wherever it can have one.
+fn user_namespace(spec: &mut Spec, facts: &Facts, judgement: &mut Judgement<'_>) -> Option<u32> {
     let rule = Rule::Userns;
     let namespaces = Namespaces::of(spec);
     let linux = spec.linux().as_ref();
     let mapped = linux.is_some_and(|linux| linux.uid_mappings().is_some());
     let whole = namespaces.joins(Kind::User) || (namespaces.makes(Kind::User) && mapped);
     if whole || (facts.privileged && namespaces.has(Kind::User)) {
-        return judgement.enforced(rule, "the bundle has one");
+        judgement.enforced(rule, "the bundle has one");
+        return None;
     }
     if facts.is_real_root() {
-        if judgement.gives_up(rule) {
-            return;
-        }
-        let by = "no user namespace, so root inside is root outside; podman --userns=auto, \
-                  Docker userns-remap or Kubernetes hostUsers: false give it one";
-        return judgement.asks_for_less(rule, "/linux/namespaces", by);
+        return userns::give(spec, facts, judgement);
     }
     if facts.privileged {
-        return judgement.enforced(rule, "the one that capsid itself runs in");
+        judgement.enforced(rule, "the one that capsid itself runs in");
+        return None;
     }
     let ((users, groups), how) = match facts.subordinate.missing() {
         None => (
@@ -65,6 +66,7 @@ fn user_namespace(spec: &mut Spec, facts: &Facts, judgement: &mut Judgement<'_>)
     linux.set_uid_mappings(Some(mappings(&users)));
     linux.set_gid_mappings(Some(mappings(&groups)));
     judgement.enforced(rule, how);
+    None
 }
 
 /// The caller's own ids as those of the process: one is all it may map.
@@ -106,13 +108,13 @@ fn subordinate_maps(ids: &Subordinate, uid: u32, gid: u32) -> (Vec<IdRange>, Vec
     (map(uid, &ids.users), map(gid, &ids.groups))
 }
 
-fn add_namespace(namespaces: &mut Vec<LinuxNamespace>, kind: LinuxNamespaceType) {
+pub(super) fn add_namespace(namespaces: &mut Vec<LinuxNamespace>, kind: LinuxNamespaceType) {
     let mut namespace = LinuxNamespace::default();
     namespace.set_typ(kind);
     namespaces.push(namespace);
 }
 
-fn mappings(ranges: &[IdRange]) -> Vec<LinuxIdMapping> {
+pub(super) fn mappings(ranges: &[IdRange]) -> Vec<LinuxIdMapping> {
     ranges
         .iter()
         .map(|range| {

@@ -16,6 +16,11 @@ pub(super) fn is_privileged(spec: &Spec) -> bool {
     bounding(spec.process().as_ref()).contains(&Capability::SysAdmin)
 }
 
+/// Whether a process may ever have a capability.
+pub fn grants(process: &Process, capability: Capability) -> bool {
+    bounding(Some(process)).contains(&capability)
+}
+
 /// The capabilities that are granted: those of the bounding set.
 pub(super) fn bounding(process: Option<&Process>) -> Capabilities {
     let listed = process.and_then(|process| process.capabilities().as_ref());

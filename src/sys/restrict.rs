@@ -30,6 +30,22 @@ pub fn set_uid(uid: u32) -> Result<()> {
     call_with_numbers(Sysno::setresuid, [uid, uid, uid, 0, 0, 0]).map(drop)
 }
 
+/// setfsgid(2) and setfsuid(2): whose what is made will be. Another id than 0
+/// takes capabilities away, which are put in force again.
+pub fn set_file_system_ids(id: u32) -> Result<()> {
+    // Both only tell the id before, so a second call with none shows the new one.
+    for sysno in [Sysno::setfsgid, Sysno::setfsuid] {
+        call_with_numbers(sysno, [id as usize, 0, 0, 0, 0, 0])?;
+        let now = call_with_numbers(sysno, [u32::MAX as usize, 0, 0, 0, 0, 0])?;
+        if now != id as usize {
+            return Err(crate::error::Failure::of(sysno, libc::EPERM));
+        }
+    }
+    let mut sets = super::process::capabilities()?;
+    sets.effective = sets.permitted;
+    set_capabilities(sets)
+}
+
 /// `PR_SET_KEEPCAPS`: permitted capabilities survive the change of user id.
 pub fn keep_capabilities(keep: bool) -> Result<()> {
     call_with_numbers(

@@ -20,7 +20,7 @@ fn count<S>(steps: &[S], is: impl Fn(&S) -> bool) -> usize {
 }
 
 /// Every plan there is, with its name told when a check fails.
-fn every_plan(check: impl Fn(&Plan)) {
+fn every_plan(mut check: impl FnMut(&Plan)) {
     let mut plans = 0;
     for case in cases() {
         if let Ok((_, plan, _)) = case.plan() {
@@ -68,14 +68,16 @@ fn namespaces_are_entered_while_privileges_allow() {
     every_plan(|plan| {
         in_order(&plan.enter.joiner, |step| match step {
             // The files below /proc/self change hands with the user namespace.
-            EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 0,
+            EnterStep::Affinity(_) | EnterStep::Early(_) | EnterStep::OomScoreAdj(_) => 0,
             EnterStep::Hide => 1,
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 2,
-            EnterStep::NewUserNamespace => 3,
-            EnterStep::IdMaps => 4,
-            EnterStep::TimeOffsets(_) => 5,
-            EnterStep::Label(_) => 6,
-            EnterStep::CloseDescriptors(_) => 7,
+            // What the host's root makes, in a network that is joined or in none.
+            EnterStep::NewMountNamespace | EnterStep::FileSystemIds(_) | EnterStep::Root(_) => 3,
+            EnterStep::NewUserNamespace | EnterStep::JoinGiven => 4,
+            EnterStep::IdMaps => 5,
+            EnterStep::TimeOffsets(_) => 6,
+            EnterStep::Label(_) => 7,
+            EnterStep::CloseDescriptors(_) => 8,
             EnterStep::AwaitCgroup
             | EnterStep::AwaitClass
             | EnterStep::AwaitTracer
@@ -85,7 +87,7 @@ fn namespaces_are_entered_while_privileges_allow() {
         in_order(&plan.enter.first, |step| match step {
             // Whatever a step costs is counted, and limited.
             EnterStep::AwaitCgroup | EnterStep::AwaitClass | EnterStep::AwaitTracer => 0,
-            EnterStep::Affinity(_) | EnterStep::Limit(_) | EnterStep::OomScoreAdj(_) => 1,
+            EnterStep::Affinity(_) | EnterStep::Early(_) | EnterStep::OomScoreAdj(_) => 1,
             // newuidmap looks at who owns /proc/PID, which hiding changes.
             EnterStep::IdMaps => 2,
             EnterStep::Hide => 3,
@@ -93,12 +95,18 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewCgroupNamespace => 5,
             EnterStep::NetDevices => 6,
             EnterStep::NewUserNamespace
+            | EnterStep::NewMountNamespace
+            | EnterStep::FileSystemIds(_)
+            | EnterStep::Root(_)
+            | EnterStep::JoinGiven
             | EnterStep::TimeOffsets(_)
             | EnterStep::Label(_)
             | EnterStep::CloseDescriptors(_) => 9,
         });
         let user = Kind::User.flag();
-        if plan.enter.joiner.contains(&EnterStep::NewUserNamespace) {
+        let joiner = &plan.enter.joiner;
+        let given = joiner.contains(&EnterStep::JoinGiven);
+        if given || joiner.contains(&EnterStep::NewUserNamespace) {
             assert_eq!(plan.enter.new & user, 0, "one user namespace, not two");
         } else if plan.ids.is_some() {
             assert_ne!(
@@ -118,7 +126,10 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             RootStep::Propagation(_) | RootStep::PrivateParent(_) => 0,
             // With the caller's ids: container root may not reach the source.
             RootStep::OpenSource(_) => 1,
-            RootStep::AttachRoot { .. } | RootStep::ExpectRoot { .. } => 2,
+            RootStep::AttachRoot { .. }
+            | RootStep::AttachInherited
+            | RootStep::ExpectRoot { .. } => 2,
+            RootStep::AttachMapped { .. } => panic!("the joiner's"),
             // What is made from here on belongs to the container.
             RootStep::BecomeRoot => 3,
             RootStep::Mount(_) => 4,
@@ -144,7 +155,12 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             RootStep::Fence(_) => 18,
         });
         let pivots = |step: &RootStep| matches!(step, RootStep::Pivot | RootStep::MoveRoot);
-        let attaches = |step: &RootStep| matches!(step, RootStep::AttachRoot { .. });
+        let attaches = |step: &RootStep| {
+            matches!(
+                step,
+                RootStep::AttachRoot { .. } | RootStep::AttachInherited
+            )
+        };
         let made = |step: &RootStep| matches!(step, RootStep::Mount(_) | RootStep::Link { .. });
         let in_existing = !plan.root.iter().any(made);
         assert_eq!(count(&plan.root, pivots), usize::from(!in_existing));
@@ -250,4 +266,28 @@ fn a_filter_can_be_loaded_and_leaves_no_privilege_behind() {
         }
         assert!(!kept || asked || late == Some(false), "CAP_SYS_ADMIN stays");
     });
+}
+
+/// What the host's root attaches, the container's root finds locked. It is made by
+/// a process that may do anything, so it is over before anything of the container.
+#[test]
+fn what_the_hosts_root_makes_comes_before_the_containers_user_namespace() {
+    let mut given = 0;
+    every_plan(|plan| {
+        let joiner = &plan.enter.joiner;
+        let at = |wanted: &EnterStep| joiner.iter().position(|step| step == wanted);
+        let Some(join) = at(&EnterStep::JoinGiven) else {
+            assert!(at(&EnterStep::NewMountNamespace).is_none());
+            return;
+        };
+        given += 1;
+        let attach = |step: &EnterStep| matches!(step, EnterStep::Root(step) if matches!(**step, RootStep::AttachMapped { .. }));
+        let attach = joiner.iter().position(attach).unwrap();
+        assert!(at(&EnterStep::NewMountNamespace).unwrap() < attach);
+        assert!(attach < at(&EnterStep::FileSystemIds(0)).unwrap());
+        assert!(at(&EnterStep::FileSystemIds(0)).unwrap() < join);
+        assert_ne!(plan.enter.new & Kind::Mount.flag(), 0, "a copy, and locked");
+        assert!(plan.limits.is_empty(), "they are set before");
+    });
+    assert!(given >= 3, "{given} plans");
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
 use crate::execute::rdt;
-use crate::state::{Container, Record, Status};
+use crate::state::{self, Container, Record, Status};
 use crate::sys;
 
 /// How long another command may hold the container, and how long a killed
@@ -80,6 +80,9 @@ fn remove(root: &Path, id: &str, force: bool) -> Result<Option<Record>> {
     }
     if let Some(rdt) = &record.rdt {
         rdt::leave(rdt)?;
+    }
+    if let Some(first) = record.ids {
+        state::give_back(first, container.path());
     }
     container.remove()?;
     let failed = false;

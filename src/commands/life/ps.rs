@@ -44,6 +44,11 @@ pub(crate) fn table(
     if options.is_empty() {
         ps.arg("-ef");
     }
+    let list: Vec<_> = pids.iter().map(i32::to_string).collect();
+    if !list.is_empty() {
+        // Without this, and with options that choose none, it lists the caller's own.
+        ps.args(["-p", &list.join(",")]);
+    }
     let output = ps
         .args(options)
         .stdin(Stdio::null())

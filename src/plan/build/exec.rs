@@ -3,7 +3,7 @@
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Process};
 
 use super::{
-    Planned, available, early_limits, environment, fence_steps, handled_files, of_linux, one,
+    Planned, available, early, environment, fence_steps, handled_files, of_linux, one,
     program_name, sets_limits_early,
 };
 use crate::error::Problem;
@@ -41,6 +41,8 @@ pub struct Target {
     pub awaits_class: bool,
     /// systemd puts the process into its cgroup.
     pub awaits_cgroup: bool,
+    /// The first of the ids that the container got unasked.
+    pub given: Option<u32>,
 }
 
 /// Plans one more process in a running container.
@@ -58,8 +60,8 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         init: false,
         die_with_parent: false,
     };
-    let limits = early_limits(process, facts, in_user_namespace);
-    let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, limits);
+    let early = early(process, facts, in_user_namespace, target.given);
+    let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, early);
     let mut enter = enter.map_err(one)?;
     if target.awaits_class {
         enter.first.insert(0, EnterStep::AwaitClass);
