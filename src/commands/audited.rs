@@ -44,15 +44,7 @@ pub(super) fn begin(container: &Container, record: &Record, whats: &[What<'_>]) 
     let Some(audit) = settings() else {
         return Ok(());
     };
-    let outcome = write(
-        audit,
-        &record.id,
-        container.path().parent(),
-        &record.annotations,
-        record.config_digest.as_deref(),
-        whats,
-    );
-    match outcome {
+    match write_of(audit, container.path().parent(), record, whats) {
         Err(error) if audit.required => Err(Error::Missing {
             doing: "begin with a record of it".into(),
             missing: error.to_string(),
@@ -72,16 +64,7 @@ pub(super) fn begin(container: &Container, record: &Record, whats: &[What<'_>]) 
 /// Tells what was done.
 pub(super) fn done(container: &Container, record: &Record, what: What<'_>) {
     let Some(audit) = settings() else { return };
-    let root = container.path().parent();
-    let config = record.config_digest.as_deref();
-    let outcome = write(
-        audit,
-        &record.id,
-        root,
-        &record.annotations,
-        config,
-        &[what],
-    );
+    let outcome = write_of(audit, container.path().parent(), record, &[what]);
     outcome.unwrap_or_else(log::warning);
 }
 
@@ -115,9 +98,13 @@ pub(super) fn denials(root: Option<&Path>, record: &Record, denials: &Denials) {
             answer: &one.answer,
         })
         .collect();
+    write_of(audit, root, record, &whats).unwrap_or_else(log::warning);
+}
+
+/// Writes what concerns a container that has a record.
+fn write_of(audit: &Audit, root: Option<&Path>, record: &Record, whats: &[What<'_>]) -> Result<()> {
     let config = record.config_digest.as_deref();
-    let outcome = write(audit, &record.id, root, &record.annotations, config, &whats);
-    outcome.unwrap_or_else(log::warning);
+    write(audit, &record.id, root, &record.annotations, config, whats)
 }
 
 fn write(

@@ -338,7 +338,7 @@ pub(crate) struct UserArg {
 }
 
 impl ExecArgs {
-    fn check_terminal(&self, process: &oci_spec::runtime::Process) -> Result<()> {
+    fn check_terminal(&self, process: &Process) -> Result<()> {
         let terminal = process.terminal().unwrap_or(false);
         check_terminal(terminal, self.detach, self.console_socket.as_deref())
     }
