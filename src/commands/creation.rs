@@ -102,12 +102,18 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
     })
 }
 
-fn create_bundle(global: &Global, entry: Entry, args: &CreateArgs, mode: Mode) -> Result<Created> {
+fn create_bundle(
+    global: &Global,
+    mut entry: Entry,
+    args: &CreateArgs,
+    mode: Mode,
+) -> Result<Created> {
     let mut global = global.clone();
     let keyring = args
         .no_new_keyring
         .then_some((Rule::Keyring, By::NoNewKeyring));
     global.hardening.relaxed.extend(keyring);
+    entry.measure = args.pins.measures_rootfs();
     let mut prepared = prepare(&global, entry, &args.id)?;
     prepared.tree = args.pins.check_rootfs(&prepared)?;
     let terminal = prepared.terminal();
@@ -325,13 +331,17 @@ impl Creation<'_> {
             None
         };
         let given = self.given.take();
-        let (range, user_namespace) = given.map(|given| (given.range, given.namespace)).unzip();
+        let (range, files) = given
+            .map(|given| (given.range, (given.namespace, given.overlay)))
+            .unzip();
+        let (user_namespace, overlay) = files.unzip();
         let supplies = Supplies {
             cgroup: cgroup.map(Cgroup::dir),
             target: None,
             start,
             secrets: std::mem::take(&mut self.secrets),
             user_namespace,
+            overlay: overlay.flatten(),
         };
         let launched = parent::launch(plan, supplies, self)?;
         // The record that has been saved names them.

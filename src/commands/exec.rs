@@ -244,6 +244,7 @@ impl Exec<'_> {
             start: None,
             secrets: Vec::new(),
             user_namespace: None,
+            overlay: None,
         };
         parent::launch(plan, supplies, self)
     }
