@@ -8,32 +8,7 @@ use super::Rule;
 use super::judgement::Judgement;
 use super::process::{PRIVILEGED, is_privileged};
 use crate::spec::mount_options;
-
-/// Paths of procfs and sysfs that tell too much, or change the host, when the
-/// bundle does not say which to hide.
-pub const MASKED_PATHS: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/scsi",
-    "/proc/sched_debug",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-
-/// Paths of procfs that change the host when they are written.
-pub const READONLY_PATHS: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+pub use crate::spec::template::{MASKED_PATHS, READONLY_PATHS};
 
 /// Applies them.
 pub(super) fn apply(spec: &mut Spec, judgement: &mut Judgement<'_>) {

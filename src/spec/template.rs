@@ -15,22 +15,25 @@ const CAPABILITIES: [Capability; 3] = [
     Capability::NetBindService,
 ];
 
-const MASKED: [&str; 12] = [
+/// Paths of procfs and sysfs that tell too much, or change the host, when the
+/// bundle does not say which to hide.
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/proc/sched_debug",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
-    "/proc/scsi",
 ];
 
-const READONLY: [&str; 5] = [
+/// Paths of procfs that change the host when they are written.
+pub const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",
@@ -159,8 +162,8 @@ fn linux(rootless: Option<(u32, u32)>, cgroup_v2: bool) -> Linux {
     linux
         .set_namespaces(Some(namespaces.collect()))
         .set_resources(rootless.is_none().then(deny_devices))
-        .set_masked_paths(Some(MASKED.map(str::to_owned).to_vec()))
-        .set_readonly_paths(Some(READONLY.map(str::to_owned).to_vec()));
+        .set_masked_paths(Some(MASKED_PATHS.map(str::to_owned).to_vec()))
+        .set_readonly_paths(Some(READONLY_PATHS.map(str::to_owned).to_vec()));
     linux
 }
 

@@ -48,7 +48,7 @@ impl Range {
             .mode(0o700)
             .recursive(true)
             .create(registry);
-        made.map_err(|error| Error::io("make", registry.display(), Sysno::mkdir, &error))?;
+        made.map_err(|error| Error::io("make", registry.display(), Sysno::mkdirat, &error))?;
         // Where it begins to look depends on the name: the first is free nearly always.
         let bytes = container.as_os_str().as_bytes().iter();
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
