@@ -35,6 +35,7 @@ use crate::seccomp::{Advice, Asks};
 use crate::spec::annotations;
 use crate::state::{Record, Root, Slot, check_id};
 
+mod overlay;
 mod record;
 
 /// How the container is to be created.
@@ -330,18 +331,16 @@ impl Creation<'_> {
         } else {
             None
         };
-        let given = self.given.take();
-        let (range, files) = given
-            .map(|given| (given.range, (given.namespace, given.overlay)))
-            .unzip();
-        let (user_namespace, overlay) = files.unzip();
+        let mut given = self.given.take();
+        let overlay = self.make_overlay(&mut given)?;
+        let (range, user_namespace) = given.map(|given| (given.range, given.namespace)).unzip();
         let supplies = Supplies {
             cgroup: cgroup.map(Cgroup::dir),
             target: None,
             start,
             secrets: std::mem::take(&mut self.secrets),
             user_namespace,
-            overlay: overlay.flatten(),
+            overlay,
         };
         let launched = parent::launch(plan, supplies, self)?;
         // The record that has been saved names them.
@@ -398,6 +397,9 @@ fn clean_up(record: &Record, cgroup: Option<&Cgroup>) {
     if let Some(cgroup) = cgroup
         && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove())
     {
+        log::warning(error);
+    }
+    if let Err(error) = crate::execute::overlay::undo(record) {
         log::warning(error);
     }
     if let Some(rdt) = &record.rdt

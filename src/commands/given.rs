@@ -5,22 +5,32 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
 use crate::error::{Failure, Result};
-use crate::execute::overlay::Overlay;
+use crate::execute::overlay::Begun;
 use crate::execute::{self, idmaps, parent, root};
 use crate::host::{OfferedIds, offered, overlay};
 use crate::plan::ids::{IdMaps, Writer};
 use crate::plan::{BindSource, Idmap, Opener};
-use crate::policy::IDS;
+use crate::policy::{IDS, PolicyFile};
 use crate::spec::ids::IdRange;
 use crate::spec::mount_options;
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::Range;
 use crate::sys::fd;
+
+/// The root file system of a container.
+pub(super) struct RootDirectory {
+    /// Where it is, absolute.
+    pub(super) path: PathBuf,
+    /// It must be the very one that is measured.
+    pub(super) measured: bool,
+    /// An overlay may be made over an engine's that can be written.
+    pub(super) overlays: bool,
+}
 
 /// What a container may be given.
 #[derive(Debug)]
@@ -30,15 +40,14 @@ pub(super) struct Given {
     /// The user namespace with these ids; nobody is in it yet.
     pub(super) namespace: OwnedFd,
     /// Its root file system, where that is an overlay.
-    pub(super) overlay: Option<Overlay>,
+    pub(super) overlay: Option<Begun>,
 }
 
 /// Ids and a user namespace for a container, or the reason why it can have none.
-/// With the root file system comes whether it must be the very one that is there.
 pub(super) fn offer(
     spec: &Spec,
     bundle: &Path,
-    (rootfs, measured): (&Path, bool),
+    rootfs: &RootDirectory,
     state: &Path,
 ) -> std::result::Result<(Given, OfferedIds), String> {
     if joins_own_network(spec) {
@@ -53,7 +62,7 @@ pub(super) fn offer(
         first: given.range.first,
         devices: Vec::new(),
     };
-    let root = root_overlay(rootfs, measured, &given.namespace);
+    let root = root_overlay(rootfs, &given.namespace);
     given.overlay = root.map_err(|why| format!("its root file system {why}"))?;
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let asked = mount_options::of(mount);
@@ -109,29 +118,30 @@ fn make(state: &Path) -> Result<Option<Given>> {
 /// The root file system as it will be shown, where it cannot be the mount that is
 /// there; or what is in the way.
 fn root_overlay(
-    rootfs: &Path,
-    measured: bool,
+    rootfs: &RootDirectory,
     namespace: &OwnedFd,
-) -> std::result::Result<Option<Overlay>, String> {
+) -> std::result::Result<Option<Begun>, String> {
     // What is not there is an error of the creation, and said there.
-    let Ok(directory) = File::open(rootfs) else {
+    let Ok(directory) = File::open(&rootfs.path).map(OwnedFd::from) else {
         return Ok(None);
     };
     if !matches!(fd::file_system(directory.as_fd()), Ok((kind, _)) if kind == OVERLAY) {
-        let why = source(rootfs, true).map(|root| obstacle(&root, namespace));
+        let why = source(&rootfs.path, true).map(|root| obstacle(&root, namespace));
         return why.transpose().map(|_| None);
     }
-    if measured {
+    if rootfs.measured {
         return Err("is an overlay that is measured, and would be made anew".into());
     }
     let layers = overlay::layers(&directory)?;
     let failed = |failure| format!("is an overlay that cannot be made anew ({failure})");
-    let mount = execute::overlay::make(&layers, namespace).map_err(failed)?;
-    let found = fd::stat(directory.as_fd()).map_err(failed)?;
-    Ok(Some(Overlay {
-        mount,
-        covers: (found.dev, found.ino),
-    }))
+    if layers.upper.is_some() && !rootfs.overlays {
+        let key = format!("{} says \"userns\": \"overlay\"", PolicyFile::PATH);
+        return Err(format!(
+            "is an overlay that can be written, and not even unless {key}"
+        ));
+    }
+    let begun = execute::overlay::begin(&layers, &directory, namespace);
+    begun.map(Some).map_err(failed)
 }
 
 fn source(path: &Path, recursive: bool) -> Option<BindSource> {

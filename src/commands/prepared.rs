@@ -6,7 +6,7 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
-use super::given::{self, Given};
+use super::given::{self, Given, RootDirectory};
 use super::place::{Place, Wish};
 use super::{hardening, pins};
 use crate::error::{Error, Problem, Result};
@@ -20,7 +20,7 @@ use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
 use crate::plan::reach::Network;
-use crate::policy::{self, Enforcement, HardenedSpec, Hardening, Level, Rule};
+use crate::policy::{self, Enforcement, HardenedSpec, Hardening, Level, Rule, Userns};
 use crate::seccomp::{Asks, Builtin, Profile};
 use crate::spec::annotations::{self, DIGEST_ROOTFS};
 use crate::spec::bundle::{self, Bundle};
@@ -242,8 +242,12 @@ fn look_for_ids(
     }
     let root = spec.root().as_ref()?;
     let rootfs: PathBuf = valid.dir().join(root.path()).components().collect();
-    let measure = measure || annotations::value(spec, DIGEST_ROOTFS).is_some();
-    match given::offer(spec, valid.dir(), (&rootfs, measure), state) {
+    let root = RootDirectory {
+        path: rootfs,
+        measured: measure || annotations::value(spec, DIGEST_ROOTFS).is_some(),
+        overlays: hardening.userns == Userns::Overlay,
+    };
+    match given::offer(spec, valid.dir(), &root, state) {
         Ok((given, offered)) => {
             facts.offered = Some(Ok(offered));
             Some(given)

@@ -15,6 +15,8 @@ use super::mountinfo::{self, Mount};
 pub struct Layers {
     /// The lower directories, the uppermost first.
     pub lower: Vec<CString>,
+    /// The upper directory of one that can be written.
+    pub upper: Option<PathBuf>,
     /// Its options, each with a value or as a flag.
     pub options: Vec<(CString, Option<CString>)>,
     /// Options of its mount.
@@ -59,7 +61,30 @@ pub fn layers(directory: &impl AsRawFd) -> Understood<Layers> {
             other.point.display()
         ));
     }
-    of(mount)
+    let layers = of(mount)?;
+    let options = &mount.options;
+    let says_off = |name: &str| contains(options, format!("{name}=off").as_bytes());
+    let by_default = |name: &str| {
+        let path = format!("/sys/module/overlay/parameters/{name}");
+        std::fs::read_to_string(path).is_ok_and(|word| word.trim() == "Y") && !says_off(name)
+    };
+    if layers.upper.is_some() {
+        if let Some(name) = ["index", "nfs_export"]
+            .into_iter()
+            .find(|name| by_default(name))
+        {
+            return Err(format!("is an overlay with the option {name}"));
+        }
+        let flags = layers.flags.iter().any(|word| word == "ro");
+        if flags || contains(options, b"ro") {
+            return Err("is an overlay with an upper layer that is read-only already".into());
+        }
+    }
+    Ok(layers)
+}
+
+fn contains(options: &[u8], word: &[u8]) -> bool {
+    options.split(|byte| *byte == b',').any(|one| one == word)
 }
 
 fn of(mount: &Mount) -> Understood<Layers> {
@@ -68,6 +93,7 @@ fn of(mount: &Mount) -> Understood<Layers> {
     }
     let mut layers = Layers {
         lower: Vec::new(),
+        upper: None,
         options: Vec::new(),
         flags: mount.flags.split(',').map(str::to_owned).collect(),
     };
@@ -77,8 +103,9 @@ fn of(mount: &Mount) -> Understood<Layers> {
         let value = parts.next().map(mountinfo::path);
         match (key, value) {
             (b"ro" | b"rw" | b"workdir", _) => {}
-            (b"upperdir", _) => {
-                return Err("is an overlay that can be written, whose ids cannot be mapped".into());
+            (b"upperdir", Some(one)) => {
+                directory(&one)?;
+                layers.upper = Some(one);
             }
             (b"lowerdir", Some(list)) => {
                 let list = list.as_os_str().as_bytes();
@@ -149,6 +176,8 @@ mod tests {
             ]
         );
         assert_eq!(found.flags, ["rw", "nodev", "relatime"]);
+        let written = parsed("rw,lowerdir=/a,upperdir=/u,workdir=/w").unwrap();
+        assert_eq!(written.upper, Some("/u".into()));
         let each = parsed("ro,lowerdir+=/a\\072,lowerdir+=/b:c").unwrap();
         assert_eq!(each.lower, [c"/a:".to_owned(), c"/b:c".to_owned()]);
     }
@@ -164,7 +193,7 @@ mod tests {
             "ro,lowerdir+=/a,datadir+=/b",
             "ro,lowerdir=/a:/b,nfs_export=on",
             "ro,context=x,lowerdir=/a:/b",
-            "rw,lowerdir=/a,upperdir=/u,workdir=/w",
+            "rw,lowerdir=/a,upperdir=u,workdir=w",
         ] {
             let why = parsed(options).unwrap_err();
             assert!(why.starts_with("is an overlay"), "{options}: {why}");
