@@ -167,6 +167,8 @@ checks! {
     NotProcfs => "the file is not on a procfs",
     /// Between measuring the root file system and attaching it, another took its place.
     RootReplaced => "another directory is there now than the one that was measured",
+    /// An overlay whose work directory the kernel could not use.
+    OverlayReadOnly => "the kernel mounts it read-only, though it has an upper layer",
     /// A file to copy into a fresh tmpfs changed or nests too deeply.
     CopyTooDeep => "the directory tree to copy is nested too deeply",
 }

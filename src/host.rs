@@ -6,6 +6,7 @@ pub mod id_programs;
 pub mod kernel;
 pub mod mountinfo;
 pub mod offered;
+pub mod overlay;
 pub mod policy_file;
 pub mod program;
 pub mod trial;

@@ -14,11 +14,13 @@ use crate::spec::annotations::INIT;
 
 mod directory;
 mod entries;
+mod overlay;
 mod ranges;
 mod users;
 
 pub use directory::{Container, Lock, Root, Slot};
 pub use entries::names;
+pub use overlay::OverlayRecord;
 pub use ranges::{Range, give_back};
 pub use users::{OfUser, of_users};
 
@@ -98,6 +100,9 @@ pub struct Record {
     /// The first of the user and group ids that it was given for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<u32>,
+    /// The overlay that was made for it over the engine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<OverlayRecord>,
     /// The resctrl class that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt: Option<RdtRecord>,

@@ -45,6 +45,7 @@ mod namespaces;
 mod needs;
 mod net_devices;
 mod network;
+mod overlays;
 mod parents;
 mod passing;
 mod pins;
@@ -120,6 +121,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("hooks", hooks::cases()),
         ("namespaces", namespaces::cases()),
         ("given", given::cases()),
+        ("overlays", overlays::cases()),
         ("devices", devices::cases()),
         ("net_devices", net_devices::cases()),
         ("terminal", terminal::cases()),

@@ -35,6 +35,7 @@ use crate::seccomp::{Advice, Asks};
 use crate::spec::annotations;
 use crate::state::{Record, Root, Slot, check_id};
 
+mod overlay;
 mod record;
 
 /// How the container is to be created.
@@ -102,12 +103,18 @@ pub(super) fn create(global: &Global, args: &CreateArgs, mode: Mode) -> Result<C
     })
 }
 
-fn create_bundle(global: &Global, entry: Entry, args: &CreateArgs, mode: Mode) -> Result<Created> {
+fn create_bundle(
+    global: &Global,
+    mut entry: Entry,
+    args: &CreateArgs,
+    mode: Mode,
+) -> Result<Created> {
     let mut global = global.clone();
     let keyring = args
         .no_new_keyring
         .then_some((Rule::Keyring, By::NoNewKeyring));
     global.hardening.relaxed.extend(keyring);
+    entry.measure = args.pins.measures_rootfs();
     let mut prepared = prepare(&global, entry, &args.id)?;
     prepared.tree = args.pins.check_rootfs(&prepared)?;
     let terminal = prepared.terminal();
@@ -324,7 +331,8 @@ impl Creation<'_> {
         } else {
             None
         };
-        let given = self.given.take();
+        let mut given = self.given.take();
+        let overlay = self.make_overlay(&mut given)?;
         let (range, user_namespace) = given.map(|given| (given.range, given.namespace)).unzip();
         let supplies = Supplies {
             cgroup: cgroup.map(Cgroup::dir),
@@ -332,6 +340,7 @@ impl Creation<'_> {
             start,
             secrets: std::mem::take(&mut self.secrets),
             user_namespace,
+            overlay,
         };
         let launched = parent::launch(plan, supplies, self)?;
         // The record that has been saved names them.
@@ -388,6 +397,9 @@ fn clean_up(record: &Record, cgroup: Option<&Cgroup>) {
     if let Some(cgroup) = cgroup
         && let Err(error) = cgroup.kill().and_then(|()| cgroup.remove())
     {
+        log::warning(error);
+    }
+    if let Err(error) = crate::execute::overlay::undo(record) {
         log::warning(error);
     }
     if let Some(rdt) = &record.rdt

@@ -129,10 +129,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         problems,
     })?;
     warnings.iter().for_each(crate::log::warning);
-    let signals = match args.detach {
-        true => None,
-        false => Some(Signals::hold()?),
-    };
+    let signals = (!args.detach).then(Signals::hold).transpose()?;
     let mut exec = Exec {
         args: &args,
         record: &record,
@@ -142,6 +139,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         entry,
     };
     let launched = exec.launch(&plan)?;
+    life::show_engine(&record);
     exec.announce().process(&launched)?;
     let Some(signals) = signals else {
         return Ok(0);
@@ -153,6 +151,7 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
         tracer: None,
     };
     let ended = foreground::attend(&signals, attended, Vec::new());
+    life::show_engine(&record);
     ended.map(Ended::status)
 }
 
@@ -244,6 +243,7 @@ impl Exec<'_> {
             start: None,
             secrets: Vec::new(),
             user_namespace: None,
+            overlay: None,
         };
         parent::launch(plan, supplies, self)
     }

@@ -1,24 +1,36 @@
 //! A user namespace for a container of root whose bundle has none: ids that
 //! nobody else has, and a trial whether the files can be shown with them.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
 use crate::error::{Failure, Result};
-use crate::execute::{idmaps, parent, root};
-use crate::host::{OfferedIds, offered};
+use crate::execute::overlay::Begun;
+use crate::execute::{self, idmaps, parent, root};
+use crate::host::{OfferedIds, offered, overlay};
 use crate::plan::ids::{IdMaps, Writer};
 use crate::plan::{BindSource, Idmap, Opener};
-use crate::policy::IDS;
+use crate::policy::{IDS, PolicyFile};
 use crate::spec::ids::IdRange;
 use crate::spec::mount_options;
 use crate::spec::namespaces::{Kind, Namespaces};
 use crate::state::Range;
 use crate::sys::fd;
+
+/// The root file system of a container.
+pub(super) struct RootDirectory {
+    /// Where it is, absolute.
+    pub(super) path: PathBuf,
+    /// It must be the very one that is measured.
+    pub(super) measured: bool,
+    /// An overlay may be made over an engine's that can be written.
+    pub(super) overlays: bool,
+}
 
 /// What a container may be given.
 #[derive(Debug)]
@@ -27,20 +39,22 @@ pub(super) struct Given {
     pub(super) range: Range,
     /// The user namespace with these ids; nobody is in it yet.
     pub(super) namespace: OwnedFd,
+    /// Its root file system, where that is an overlay.
+    pub(super) overlay: Option<Begun>,
 }
 
 /// Ids and a user namespace for a container, or the reason why it can have none.
 pub(super) fn offer(
     spec: &Spec,
     bundle: &Path,
-    rootfs: &Path,
+    rootfs: &RootDirectory,
     state: &Path,
 ) -> std::result::Result<(Given, OfferedIds), String> {
     if joins_own_network(spec) {
         return Err("the network namespace that it joins is the host's".into());
     }
     let given = make(state).map_err(|error| error.to_string())?;
-    let given = given.ok_or_else(|| {
+    let mut given = given.ok_or_else(|| {
         let more = format!("give {} more in /etc/subuid and /etc/subgid", offered::NAME);
         format!("every range of ids is taken: {more}")
     })?;
@@ -48,10 +62,8 @@ pub(super) fn offer(
         first: given.range.first,
         devices: Vec::new(),
     };
-    let root = source(rootfs, true);
-    if let Some(why) = root.and_then(|root| obstacle(&root, &given.namespace).err()) {
-        return Err(format!("its root file system {why}"));
-    }
+    let root = root_overlay(rootfs, &given.namespace);
+    given.overlay = root.map_err(|why| format!("its root file system {why}"))?;
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let asked = mount_options::of(mount);
         let path = mount.source().as_ref().filter(|_| asked.bind);
@@ -96,7 +108,40 @@ fn make(state: &Path) -> Result<Option<Given>> {
     };
     let procfs = parent::open_procfs()?;
     let namespace = idmaps::describing_namespace(procfs.as_fd(), &maps)?;
-    Ok(Some(Given { range, namespace }))
+    Ok(Some(Given {
+        range,
+        namespace,
+        overlay: None,
+    }))
+}
+
+/// The root file system as it will be shown, where it cannot be the mount that is
+/// there; or what is in the way.
+fn root_overlay(
+    rootfs: &RootDirectory,
+    namespace: &OwnedFd,
+) -> std::result::Result<Option<Begun>, String> {
+    // What is not there is an error of the creation, and said there.
+    let Ok(directory) = File::open(&rootfs.path).map(OwnedFd::from) else {
+        return Ok(None);
+    };
+    if !matches!(fd::file_system(directory.as_fd()), Ok((kind, _)) if kind == OVERLAY) {
+        let why = source(&rootfs.path, true).map(|root| obstacle(&root, namespace));
+        return why.transpose().map(|_| None);
+    }
+    if rootfs.measured {
+        return Err("is an overlay that is measured, and would be made anew".into());
+    }
+    let layers = overlay::layers(&directory)?;
+    let failed = |failure| format!("is an overlay that cannot be made anew ({failure})");
+    if layers.upper.is_some() && !rootfs.overlays {
+        let key = format!("{} says \"userns\": \"overlay\"", PolicyFile::PATH);
+        return Err(format!(
+            "is an overlay that can be written, and not even unless {key}"
+        ));
+    }
+    let begun = execute::overlay::begin(&layers, &directory, namespace);
+    begun.map(Some).map_err(failed)
 }
 
 fn source(path: &Path, recursive: bool) -> Option<BindSource> {
@@ -139,11 +184,13 @@ fn obstacle(source: &BindSource, namespace: &OwnedFd) -> std::result::Result<Sho
     }
 }
 
+/// `OVERLAYFS_SUPER_MAGIC`.
+const OVERLAY: i64 = 0x794c_7630;
+
 fn explain(failure: &Failure, kind: Option<(i64, i64)>) -> String {
-    const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
     match kind {
         _ if failure.is(libc::EPERM) => "is idmapped already".into(),
-        Some((OVERLAYFS_SUPER_MAGIC, _)) => "is an overlay, whose ids cannot be mapped".into(),
+        Some((OVERLAY, _)) => "is an overlay, whose ids cannot be mapped".into(),
         _ => format!(
             "is on a file system, or has one mounted below it, whose ids cannot be mapped ({failure})"
         ),

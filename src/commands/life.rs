@@ -8,6 +8,8 @@ use std::path::Path;
 use syscalls::Sysno;
 
 use crate::error::{Error, Life, Result};
+use crate::execute::overlay;
+use crate::log;
 use crate::state::{Container, Record, Root, check_id};
 
 pub(crate) mod delete;
@@ -37,6 +39,14 @@ fn load(root: &Path, id: &str) -> Result<(Container, Record)> {
     let container = find(root, id)?;
     let record = container.load()?;
     Ok((container, record))
+}
+
+/// Shows an engine, which may look now, what the container has written to an
+/// overlay of both.
+pub(super) fn show_engine(record: &Record) {
+    if let Err(error) = overlay::flush(record) {
+        log::warning(error);
+    }
 }
 
 /// The error of a write to standard output.

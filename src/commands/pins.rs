@@ -50,6 +50,11 @@ impl Pins {
         })
     }
 
+    /// Whether a digest of the root file system is demanded here.
+    pub(super) fn measures_rootfs(&self) -> bool {
+        self.rootfs.is_some()
+    }
+
     /// Measures the root file system, if a digest is demanded.
     ///
     /// # Errors

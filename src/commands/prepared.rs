@@ -6,7 +6,7 @@ use oci_spec::runtime::Spec;
 
 use super::best_effort::{self, Choice};
 use super::cli::Global;
-use super::given::{self, Given};
+use super::given::{self, Given, RootDirectory};
 use super::place::{Place, Wish};
 use super::{hardening, pins};
 use crate::error::{Error, Problem, Result};
@@ -20,8 +20,9 @@ use crate::plan::Plan;
 use crate::plan::build::{self, Options};
 use crate::plan::cgroup::{self, CgroupPlan, Request};
 use crate::plan::reach::Network;
-use crate::policy::{self, Enforcement, HardenedSpec, Hardening, Level, Rule};
+use crate::policy::{self, Enforcement, HardenedSpec, Hardening, Level, Rule, Userns};
 use crate::seccomp::{Asks, Builtin, Profile};
+use crate::spec::annotations::{self, DIGEST_ROOTFS};
 use crate::spec::bundle::{self, Bundle};
 use crate::spec::validate::{self, Caller, ValidSpec};
 
@@ -33,6 +34,8 @@ pub(super) struct Entry {
     pub(super) sandbox: Option<Sandboxed>,
     /// The digest of config.json, where somebody wants to know it.
     pub(super) digest: Option<Digest>,
+    /// Its root file system must be the very directory that is measured.
+    pub(super) measure: bool,
 }
 
 /// What a sandbox has besides its configuration.
@@ -57,6 +60,7 @@ impl Entry {
             bundle,
             sandbox: None,
             digest: None,
+            measure: false,
         })
     }
 
@@ -73,6 +77,7 @@ impl Entry {
             bundle: read?,
             sandbox: None,
             digest,
+            measure: false,
         })
     }
 }
@@ -164,16 +169,16 @@ impl Prepared {
 /// Judges a configuration; touches nothing.
 pub(super) fn prepare(global: &Global, entry: Entry, id: &str) -> Result<Prepared> {
     let mut facts = Facts::read();
-    let digest = entry.digest;
+    let (digest, measure) = (entry.digest, entry.measure);
     let (bundle, sandbox) = (entry.bundle, entry.sandbox);
     let hardening = match &sandbox {
         Some(sandbox) => hardening::settle(&sandbox.hardening, Level::Strict)?,
         None => hardening::settle(&global.hardening, Level::Baseline)?,
     };
-    let file = bundle.file();
-    let privileged = facts.privileged;
+    let (file, privileged) = (bundle.file(), facts.privileged);
     let valid = validate::validate(bundle, Caller { privileged })?;
-    let given = look_for_ids(&valid, &mut facts, &hardening, &global.root.join(id));
+    let state = global.root.join(id);
+    let given = look_for_ids(&valid, &mut facts, &hardening, measure, &state);
     let mut hardened = policy::apply(valid, &facts, hardening).map_err(|problems| {
         let file = file.clone();
         Error::Spec { file, problems }.refused()
@@ -228,6 +233,7 @@ fn look_for_ids(
     valid: &ValidSpec,
     facts: &mut Facts,
     hardening: &Hardening,
+    measure: bool,
     state: &Path,
 ) -> Option<Given> {
     let spec = valid.spec();
@@ -236,7 +242,12 @@ fn look_for_ids(
     }
     let root = spec.root().as_ref()?;
     let rootfs: PathBuf = valid.dir().join(root.path()).components().collect();
-    match given::offer(spec, valid.dir(), &rootfs, state) {
+    let root = RootDirectory {
+        path: rootfs,
+        measured: measure || annotations::value(spec, DIGEST_ROOTFS).is_some(),
+        overlays: hardening.userns == Userns::Overlay,
+    };
+    match given::offer(spec, valid.dir(), &root, state) {
         Ok((given, offered)) => {
             facts.offered = Some(Ok(offered));
             Some(given)

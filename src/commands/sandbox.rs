@@ -156,6 +156,7 @@ fn entry(global: &Global, made: &Made, place: PathBuf) -> Entry {
             asked: made.asked.limited(),
         }),
         digest: None,
+        measure: false,
         bundle: Bundle {
             dir: place,
             spec,

@@ -33,6 +33,9 @@ pub struct Handles {
     /// Detached mounts, in the order of the plan's bind sources; the child
     /// fills the places of those it opens itself.
     pub sources: Vec<Option<OwnedFd>>,
+    /// Device and inode number of the root file system that an overlay of the
+    /// runtime's takes the place of.
+    pub covers: Option<(u64, u64)>,
     /// What goes below /run/secrets.
     pub secrets: Vec<Secret>,
     /// The socket on which `start` is heard.

@@ -18,6 +18,7 @@ pub mod init;
 pub mod lifeline;
 pub mod lookup;
 pub mod net_devices;
+pub mod overlay;
 pub mod parent;
 pub mod pasta;
 pub mod program;

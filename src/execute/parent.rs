@@ -19,6 +19,7 @@ use crate::sys::{restrict, signal, socket, trace};
 use super::failed_step::{Step, step_error};
 use super::hand_over::Delivery;
 use super::handles::{self, Handles};
+use super::overlay::Overlay;
 use super::protocol::{self, ToParent};
 use super::secrets::Secret;
 use super::supervisor::Watchers;
@@ -37,6 +38,8 @@ pub struct Supplies<'a> {
     pub secrets: Vec<Secret>,
     /// The user namespace that was made for the container.
     pub user_namespace: Option<OwnedFd>,
+    /// The root file system, where it cannot be the mount that is there.
+    pub overlay: Option<Overlay>,
 }
 
 /// Who answers what the child cannot do itself.
@@ -152,12 +155,18 @@ pub fn open_procfs() -> Result<OwnedFd> {
 
 fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<Handles> {
     let procfs = open_procfs()?;
+    let (overlay, covers) = supplies.overlay.map(|one| (one.mount, one.covers)).unzip();
+    let mut overlay = overlay.zip(plan.enter.mapped_root());
     let sources = plan
         .sources
         .iter()
-        .map(|source| match source.opener {
+        .enumerate()
+        .map(|(index, source)| match source.opener {
             Opener::Child => Ok(None),
             Opener::Runtime => {
+                if let Some((made, _)) = overlay.take_if(|(_, place)| *place == index) {
+                    return Ok(Some(made));
+                }
                 open_source(&procfs, source, supplies.user_namespace.as_ref()).map(Some)
             }
         })
@@ -176,6 +185,7 @@ fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<
         user_namespace: supplies.user_namespace,
         namespaces: handles::open_namespaces(plan)?,
         sources,
+        covers,
         secrets: supplies.secrets,
         start: supplies.start,
         hook_output,
@@ -224,13 +234,18 @@ fn idmap(source: &BindSource, tree: &OwnedFd, namespace: &OwnedFd) -> Result<()>
 
 /// Maps the ids of a detached mount.
 pub fn idmap_tree(source: &BindSource, tree: &OwnedFd, namespace: &OwnedFd) -> Result<(), Failure> {
+    let recursive = source.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
+    map_ids(tree, namespace, recursive)
+}
+
+/// The same as a user namespace maps them, with all that is mounted below or without.
+pub fn map_ids(tree: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> Result<(), Failure> {
     use std::os::fd::AsRawFd;
     let attributes = Attributes {
         set: libc::MOUNT_ATTR_IDMAP,
         user_namespace: u64::from(namespace.as_raw_fd().cast_unsigned()),
         ..Attributes::default()
     };
-    let recursive = source.idmap.as_ref().is_some_and(|idmap| idmap.recursive);
     mount::set_attributes(tree.as_fd(), &attributes, recursive)
 }
 

@@ -31,7 +31,8 @@ pub(super) fn attach_mapped(walk: &mut Walk<'_>, path: &CStr, source: usize) -> 
     let tree = walk.handles.sources[source].as_ref();
     let tree = tree.ok_or(Failure::of(syscalls::Sysno::open_tree, libc::EBADF))?;
     let (there, mapped) = (fd::stat(directory.as_fd())?, fd::stat(tree.as_fd())?);
-    if (there.dev, there.ino) != (mapped.dev, mapped.ino) {
+    let expected = walk.handles.covers.unwrap_or((mapped.dev, mapped.ino));
+    if (there.dev, there.ino) != expected {
         // Somebody changed what the path leads to since it was opened.
         return Err(Failure::check(Check::NotRealDirectory));
     }

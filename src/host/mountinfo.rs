@@ -11,12 +11,18 @@ use crate::error::{Error, Result};
 /// One mount of the runtime's own mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number, as fdinfo of an open file shows it.
+    pub id: u32,
     /// Which part of the file system is mounted.
     pub root: PathBuf,
     /// Where.
     pub point: PathBuf,
+    /// Options of the mount itself, with commas.
+    pub flags: String,
     /// The file system's type.
     pub kind: String,
+    /// Options of the file system, with commas, as the kernel escapes them.
+    pub options: Vec<u8>,
 }
 
 /// All mounts, in the order they were made.
@@ -32,13 +38,20 @@ pub fn read() -> Result<Vec<Mount>> {
 /// Lines `id parent dev root point options ... - type source options`.
 pub fn parse(bytes: &[u8]) -> Vec<Mount> {
     let line = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ').skip(3);
+        let mut fields = line.split(|byte| *byte == b' ');
+        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let mut fields = fields.skip(2);
         let (root, point) = (path(fields.next()?), path(fields.next()?));
-        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+        let flags = text(fields.next()?);
+        let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+        let kind = text(fields.next()?);
         Some(Mount {
+            id,
             root,
             point,
-            kind: String::from_utf8_lossy(kind).into_owned(),
+            flags,
+            kind,
+            options: fields.nth(1).unwrap_or_default().to_vec(),
         })
     };
     bytes
@@ -47,8 +60,12 @@ pub fn parse(bytes: &[u8]) -> Vec<Mount> {
         .collect()
 }
 
+fn text(field: &[u8]) -> String {
+    String::from_utf8_lossy(field).into_owned()
+}
+
 /// The kernel writes blanks, tabs, line ends and backslashes as three octal digits.
-fn path(field: &[u8]) -> PathBuf {
+pub fn path(field: &[u8]) -> PathBuf {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
@@ -76,16 +93,19 @@ mod tests {
     fn points_with_blanks_and_any_number_of_tags_are_read() {
         let text = b"22 1 0:5 / /a\\040b\\134c rw,relatime shared:1 master:2 - proc proc rw\n\
                      23 22 8:1 /sub /plain rw - ext4 /dev/sda rw\nbroken\n";
-        let mount = |root: &str, point: &str, kind: &str| Mount {
+        let mount = |id, root: &str, point: &str, flags: &str, kind: &str| Mount {
+            id,
             root: root.into(),
             point: point.into(),
+            flags: flags.into(),
             kind: kind.into(),
+            options: b"rw".to_vec(),
         };
         assert_eq!(
             parse(text),
             [
-                mount("/", "/a b\\c", "proc"),
-                mount("/sub", "/plain", "ext4")
+                mount(22, "/", "/a b\\c", "rw,relatime", "proc"),
+                mount(23, "/sub", "/plain", "rw", "ext4")
             ]
         );
     }

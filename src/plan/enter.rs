@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Linux, Spec};
 
-use super::steps::{Affinity, EnterStep, LabelStep, ProcessStep};
+use super::steps::{Affinity, EnterStep, LabelStep, ProcessStep, RootStep};
 use super::{BindSource, c_string};
 use crate::error::Problem;
 use crate::spec::namespaces::{Kind, NEW_TIME, Namespaces};
@@ -165,6 +165,18 @@ fn early(wanted: &Namespaces, circumstances: &Circumstances) -> Result<Vec<Enter
 }
 
 impl Enter {
+    /// The bind source that is a root file system with mapped ids, if the joiner
+    /// attaches one.
+    pub fn mapped_root(&self) -> Option<usize> {
+        self.joiner.iter().find_map(|step| match step {
+            EnterStep::Root(step) => match **step {
+                RootStep::AttachMapped { source, .. } => Some(source),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     /// Has the joiner do what needs the host's files, and close them, before anyone
     /// in the container can see its child.
     pub fn leave_the_host(&mut self, labels: Vec<LabelStep>, first_closed: i32) {

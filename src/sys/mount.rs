@@ -117,6 +117,25 @@ pub fn configure(context: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> R
     .map(drop)
 }
 
+/// fsconfig(2): one option whose value is an open file.
+pub fn configure_file(context: BorrowedFd<'_>, key: &CStr, file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the key ends with NUL; the value is null, as it is for a descriptor.
+    unsafe {
+        call(
+            Sysno::fsconfig,
+            [
+                reg(context.as_raw_fd()),
+                libc::FSCONFIG_SET_FD as usize,
+                key.as_ptr() as usize,
+                0,
+                reg(file.as_raw_fd()),
+                0,
+            ],
+        )
+    }
+    .map(drop)
+}
+
 /// fsconfig(2) `CMD_CREATE` and fsmount(2): a detached mount with `MOUNT_ATTR_*`.
 pub fn make_mount(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     call_with_numbers(
@@ -142,6 +161,33 @@ pub fn make_mount(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
         ],
     )?;
     Ok(owned(fd))
+}
+
+/// fspick(2) and fsconfig(2) `CMD_RECONFIGURE` without a change: the file system of
+/// a mount forgets the names that it has in its cache.
+pub fn reconfigure(mount: BorrowedFd<'_>) -> Result<()> {
+    let flags = libc::FSPICK_CLOEXEC | libc::FSPICK_EMPTY_PATH;
+    // SAFETY: the empty path ends with NUL.
+    let context = unsafe {
+        call(
+            Sysno::fspick,
+            [
+                reg(mount.as_raw_fd()),
+                c"".as_ptr() as usize,
+                flags as usize,
+                0,
+                0,
+                0,
+            ],
+        )
+    }?;
+    let context = owned(context);
+    let command = libc::FSCONFIG_CMD_RECONFIGURE as usize;
+    call_with_numbers(
+        Sysno::fsconfig,
+        [reg(context.as_raw_fd()), command, 0, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// What mount_setattr(2) changes.

@@ -50,6 +50,7 @@ pub(super) fn new(prepared: &Prepared, plan: &Plan, args: &CreateArgs) -> Record
         personality: linux.and_then(|linux| linux.personality().clone()),
         memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
         ids: prepared.hardened.given,
+        overlay: None,
         rdt: None,
         late_steps: LateSteps {
             first: first + 1,

@@ -12,7 +12,7 @@ use crate::commands::audited;
 use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
-use crate::execute::rdt;
+use crate::execute::{overlay, rdt};
 use crate::state::{self, Container, Record, Status};
 use crate::sys;
 
@@ -78,6 +78,7 @@ fn remove(root: &Path, id: &str, force: bool) -> Result<Option<Record>> {
     if let Some(cgroup) = Cgroup::of(&record)? {
         clear(&cgroup)?;
     }
+    overlay::undo(&record)?;
     if let Some(rdt) = &record.rdt {
         rdt::leave(rdt)?;
     }

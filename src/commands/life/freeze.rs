@@ -14,7 +14,11 @@ use crate::state::{Record, Status};
 pub(crate) fn pause(root: &Path, id: &str) -> Result<()> {
     let (container, record) = super::load(root, id)?;
     match alive::status(&container, &record)? {
-        Status::Running | Status::Created => cgroup(&record, "pause")?.freeze(true),
+        Status::Running | Status::Created => {
+            cgroup(&record, "pause")?.freeze(true)?;
+            super::show_engine(&record);
+            Ok(())
+        }
         Status::Paused => Err(Life::Paused.into()),
         Status::Creating | Status::Stopped => Err(Life::NotRunning.into()),
     }
