@@ -39,6 +39,7 @@ mod landlock;
 mod lifecycle;
 mod limits;
 mod lists;
+mod locked;
 mod machine;
 mod mounts;
 mod namespaces;
@@ -121,6 +122,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("hooks", hooks::cases()),
         ("namespaces", namespaces::cases()),
         ("given", given::cases()),
+        ("locked", locked::cases()),
         ("overlays", overlays::cases()),
         ("devices", devices::cases()),
         ("net_devices", net_devices::cases()),
