@@ -93,6 +93,17 @@ fn is_given(pid: i64) -> bool {
     map.split_whitespace().next_back() == Some("65536")
 }
 
+/// A kernel from 6.15 on takes the layers as descriptors; to others they have the
+/// names that capsid gives them.
+#[track_caller]
+fn has_layers(test: &Test, options: &str) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    let release: [u32; 2] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
+    let named = test.lacking.get().is_some() || release < [6, 15];
+    assert_eq!(options.contains("lowerdir=0"), named, "{options}");
+}
+
 /// What `explain` says of the rule.
 #[track_caller]
 fn explained(bundle: &Bundle<'_>) -> String {
@@ -106,7 +117,7 @@ fn explained(bundle: &Bundle<'_>) -> String {
         .to_owned()
 }
 
-fn layers_that_are_only_read(test: &Test) {
+pub(crate) fn layers_that_are_only_read(test: &Test) {
     let bundle = Bundle::new(test).args(&["sleep"]);
     bundle.file("etc/gone", "x");
     bundle.file("etc/below", "of the base");
@@ -164,10 +175,11 @@ fn layers_that_are_only_read(test: &Test) {
     let report = container.exec_report(&[]);
     assert_eq!(report.mount("/")["fstype"], "overlay");
     assert!(report.has_option("/", "nodev"), "{}", report.mount("/"));
+    has_layers(test, &report.mount("/")["super"].to_string());
     end(&bundle);
 }
 
-fn programs_of_the_layers(test: &Test) {
+pub(crate) fn programs_of_the_layers(test: &Test) {
     let bundle = Bundle::new(test)
         .edit(|config| {
             config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
@@ -185,7 +197,7 @@ fn programs_of_the_layers(test: &Test) {
     assert!(report["uid_map"].to_string().contains("65536"), "{report}");
 }
 
-fn reasons_for_none(test: &Test) {
+pub(crate) fn reasons_for_none(test: &Test) {
     let case = |script: &str, bundle: Bundle<'_>, said: &str| {
         let (base, patch) = layers(&bundle);
         test.make_dir(&bundle.dir.join("upper"));
@@ -393,11 +405,11 @@ fn writing(test: &Test) -> Bundle<'_> {
     bundle
 }
 
-fn layers_that_are_written(test: &Test) {
+pub(crate) fn layers_that_are_written(test: &Test) {
     as_on_a_plain_directory(writing(test), ":");
 }
 
-fn layers_in_memory(test: &Test) {
+pub(crate) fn layers_in_memory(test: &Test) {
     as_on_a_plain_directory(writing(test), "mount -t tmpfs tmpfs $place");
 }
 
@@ -413,6 +425,8 @@ fn as_on_a_plain_directory(bundle: Bundle<'_>, script: &str) {
                   busybox stat -c '%u:%g %a' /etc/made /etc/dir /etc/theirs /bin/setuid";
     let seen = "0\nof the base\nmore\n0:0 644\n7:8 755\n1000:1001 600\n0:0 4755";
     assert_eq!(engine.exec(&[], inside).success().text(), seen);
+    let mounted = engine.exec(&[], "busybox grep ' / overlay ' /proc/mounts");
+    has_layers(engine.bundle.test, mounted.success().text());
     let on_disk = engine.does(
         "cd $2/upper && stat -c '%u:%g %a' etc/made etc/dir etc/theirs bin/setuid && \
          stat -c '%F %t:%T' etc/gone",
@@ -439,7 +453,7 @@ fn as_on_a_plain_directory(bundle: Bundle<'_>, script: &str) {
 
 /// `commit`, `diff` and `cp` look through the engine's own mount, which has looked
 /// before.
-fn the_engine_sees_it(test: &Test) {
+pub(crate) fn the_engine_sees_it(test: &Test) {
     let engine = Engine::written(writing(test), ":");
     engine.start();
     let look = |said: &str| assert_eq!(engine.does("ls $1/home").success().text(), said);
@@ -465,7 +479,7 @@ fn the_engine_sees_it(test: &Test) {
     look("two");
 }
 
-fn a_killed_creation_gives_the_mount_back(test: &Test) {
+pub(crate) fn a_killed_creation_gives_the_mount_back(test: &Test) {
     let file = test.path("hook");
     let script = format!(
         "echo $$ >{0}.new; mv {0}.new {0}; exec sleep 30",
@@ -494,7 +508,7 @@ fn a_killed_creation_gives_the_mount_back(test: &Test) {
     engine.delete();
 }
 
-fn reasons_for_none_all_the_same(test: &Test) {
+pub(crate) fn reasons_for_none_all_the_same(test: &Test) {
     let over = "mount -t overlay overlay rootfs -o";
     let layers = "upperdir=$place/upper,workdir=$place/work";
     for (mount, said) in [
