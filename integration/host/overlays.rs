@@ -16,7 +16,8 @@ use crate::runtime::{Call, Output};
 cases! {
     ROOT [RealRoot]: layers_that_are_only_read, programs_of_the_layers, reasons_for_none;
     ROOT [RealRoot, Busybox]: layers_that_are_written, layers_in_memory, the_engine_sees_it,
-        a_killed_creation_gives_the_mount_back, reasons_for_none_all_the_same;
+        a_killed_creation_gives_the_mount_back, a_late_refusal_is_undone,
+        reasons_for_none_all_the_same;
 }
 
 /// A mount of the engine's: gone when the test is.
@@ -93,14 +94,19 @@ fn is_given(pid: i64) -> bool {
     map.split_whitespace().next_back() == Some("65536")
 }
 
+/// Whether the kernel is at least this one.
+fn since(version: [u32; 2]) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    let release: [u32; 2] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
+    release >= version
+}
+
 /// A kernel from 6.15 on takes the layers as descriptors; to others they have the
 /// names that capsid gives them.
 #[track_caller]
 fn has_layers(test: &Test, options: &str) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
-    let release: [u32; 2] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
-    let named = test.lacking.get().is_some() || release < [6, 15];
+    let named = test.lacking.get().is_some() || !since([6, 15]);
     assert_eq!(options.contains("lowerdir=0"), named, "{options}");
 }
 
@@ -256,11 +262,13 @@ fn pinned(test: &Test) {
 
 /// What an engine has: a mount namespace, an overlay that it can write in it, and a
 /// policy file that wants a user namespace for it.
-struct Engine<'t> {
+pub(crate) struct Engine<'t> {
     bundle: Bundle<'t>,
     holder: std::process::Child,
     /// Where the layers are.
     place: PathBuf,
+    /// What its commands run under.
+    under: Vec<String>,
 }
 
 impl<'t> Engine<'t> {
@@ -302,10 +310,17 @@ impl<'t> Engine<'t> {
             bundle,
             holder,
             place,
+            under: Vec::new(),
         }
     }
 
-    fn written(bundle: Bundle<'t>, script: &str) -> Self {
+    /// With words before each of its commands.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    pub(crate) fn written(bundle: Bundle<'t>, script: &str) -> Self {
         Self::new(
             bundle,
             script,
@@ -317,7 +332,8 @@ impl<'t> Engine<'t> {
     /// The command where the engine is.
     fn has<'c>(&self, call: Call<'c>) -> Call<'c> {
         let pid = self.holder.id().to_string();
-        call.through(&["nsenter", "-t", &pid, "-m", "--"])
+        let call = call.through(&["nsenter", "-t", &pid, "-m", "--"]);
+        call.through(&self.under)
     }
 
     /// What the engine itself does, with its mount as $1 and its layers as $2.
@@ -377,7 +393,7 @@ impl Drop for Engine<'_> {
     }
 }
 
-fn writing(test: &Test) -> Bundle<'_> {
+pub(crate) fn writing(test: &Test) -> Bundle<'_> {
     let bundle = Bundle::new(test)
         .writable()
         .args(&["sleep"])
@@ -406,11 +422,34 @@ fn writing(test: &Test) -> Bundle<'_> {
 }
 
 pub(crate) fn layers_that_are_written(test: &Test) {
-    as_on_a_plain_directory(writing(test), ":");
+    // As systemd leaves it: what is mounted in a copy of the namespace is here too.
+    as_on_a_plain_directory(writing(test), "mount --make-rshared /");
 }
 
 pub(crate) fn layers_in_memory(test: &Test) {
-    as_on_a_plain_directory(writing(test), "mount -t tmpfs tmpfs $place");
+    let script = "mount -t tmpfs tmpfs $place";
+    if since([6, 3]) {
+        return as_on_a_plain_directory(writing(test), script);
+    }
+    // The kernel cannot map the ids of a tmpfs.
+    runs_without(&Engine::written(writing(test), script), "mount_setattr");
+}
+
+/// The container is created all the same, what is in the way is said, and nothing of
+/// the engine's has changed.
+#[track_caller]
+pub(crate) fn runs_without(engine: &Engine<'_>, said: &str) {
+    engine.bundle.save();
+    let dir = engine.bundle.dir.to_string_lossy().into_owned();
+    let explain = engine.bundle.test.capsid(&["explain", &dir]);
+    let text = engine.has(explain).ok();
+    let said = format!("is an overlay that cannot be made anew ({said}");
+    assert!(text.contains(&said), "{said}: {text}");
+    engine.start();
+    assert!(!engine.is_given());
+    engine.does("echo x >$1/home/made").success();
+    let left = engine.does("ls -A $2; grep -c ' /proc ' /proc/mounts");
+    assert_eq!(left.text(), "base\nupper\nwork\n1");
 }
 
 fn as_on_a_plain_directory(bundle: Bundle<'_>, script: &str) {
@@ -449,6 +488,27 @@ fn as_on_a_plain_directory(bundle: Bundle<'_>, script: &str) {
         .says(&["Read-only"]);
     engine.delete();
     assert_eq!(engine.does("cat $1/etc/theirs").text(), "of the base\nmore");
+    let left = engine.does("grep -c ' /proc ' /proc/mounts");
+    assert_eq!(left.text(), "1", "where layers were attached");
+}
+
+/// What the kernel refuses when the engine's mount is read-only already.
+fn a_late_refusal_is_undone(test: &Test) {
+    if !since([6, 15]) {
+        // It is asked before anything is changed.
+        return;
+    }
+    let engine = Engine::written(writing(test), ":");
+    // FSCONFIG_CMD_CREATE: EINVAL
+    test.lacking.get_or_init(|| ["fsconfig", "1", "6", "22"]);
+    let creation = engine.has(engine.bundle.create_call(&[]));
+    creation.output().failure().says(&[
+        "map the ids (--relax userns leaves that out) of the overlay",
+        "EINVAL",
+    ]);
+    engine.does("echo x >$1/home/made").success();
+    assert_eq!(engine.does("ls -A $2").text(), "base\nupper\nwork");
+    assert!(!test_state(&engine.bundle).exists(), "its state directory");
 }
 
 /// `commit`, `diff` and `cp` look through the engine's own mount, which has looked
