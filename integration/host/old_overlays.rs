@@ -9,7 +9,7 @@ cases! {
     ROOT [RealRoot]: layers_that_are_only_read, programs_of_the_layers, reasons_for_none;
     ROOT [RealRoot, Busybox]: layers_that_are_written, layers_in_memory, the_engine_sees_it,
         a_killed_creation_gives_the_mount_back, reasons_for_none_all_the_same,
-        neither_way;
+        options_are_the_same, neither_way;
 }
 
 /// The command of fsconfig(2) with which a layer is given as a descriptor, and EBADF,
@@ -34,6 +34,7 @@ as_before!(
     the_engine_sees_it,
     a_killed_creation_gives_the_mount_back,
     reasons_for_none_all_the_same,
+    options_are_the_same,
 );
 
 /// A kernel that makes no overlay of layers with mapped ids at all.

@@ -16,7 +16,7 @@ use crate::runtime::{Call, Output};
 cases! {
     ROOT [RealRoot]: layers_that_are_only_read, programs_of_the_layers, reasons_for_none;
     ROOT [RealRoot, Busybox]: layers_that_are_written, layers_in_memory, the_engine_sees_it,
-        a_killed_creation_gives_the_mount_back, a_late_refusal_is_undone,
+        a_killed_creation_gives_the_mount_back, options_are_the_same, a_late_refusal_is_undone,
         reasons_for_none_all_the_same;
 }
 
@@ -490,6 +490,28 @@ fn as_on_a_plain_directory(bundle: Bundle<'_>, script: &str) {
     assert_eq!(engine.does("cat $1/etc/theirs").text(), "of the base\nmore");
     let left = engine.does("grep -c ' /proc ' /proc/mounts");
     assert_eq!(left.text(), "1", "where layers were attached");
+}
+
+/// Options of the engine's that say how its layers are to be read are the container's.
+pub(crate) fn options_are_the_same(test: &Test) {
+    let options = ["redirect_dir=on", "metacopy=on", "volatile"];
+    let mount = format!(
+        "mount -t overlay overlay rootfs -o {},\
+         lowerdir=$place/base,upperdir=$place/upper,workdir=$place/work,noatime,nodev",
+        options.join(",")
+    );
+    let engine = Engine::new(writing(test), ":", &mount);
+    engine.start();
+    assert!(engine.is_given());
+    let mounted = engine.exec(&[], "busybox grep ' / overlay ' /proc/mounts");
+    let mounted = mounted.success();
+    // Newer kernels call it so.
+    let words = mounted.text().replace("fsync=volatile", "volatile");
+    let words = words.replace(' ', ",");
+    for word in options.iter().chain(&["rw", "noatime", "nodev"]) {
+        assert!(words.split(',').any(|one| one == *word), "{word}: {words}");
+    }
+    engine.has(engine.bundle.on(&["delete", "--force"])).ok();
 }
 
 /// What the kernel refuses when the engine's mount is read-only already.
