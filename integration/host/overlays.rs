@@ -344,6 +344,14 @@ impl<'t> Engine<'t> {
         self.has(self.bundle.test.command(&words)).output()
     }
 
+    /// What is said of it.
+    #[track_caller]
+    fn explained(&self) -> String {
+        self.bundle.save();
+        let dir = self.bundle.dir.to_string_lossy().into_owned();
+        self.has(self.bundle.test.capsid(&["explain", &dir])).ok()
+    }
+
     #[track_caller]
     fn start(&self) {
         let mut creation = self.has(self.bundle.create_call(&[])).start();
@@ -439,10 +447,7 @@ pub(crate) fn layers_in_memory(test: &Test) {
 /// the engine's has changed.
 #[track_caller]
 pub(crate) fn runs_without(engine: &Engine<'_>, said: &str) {
-    engine.bundle.save();
-    let dir = engine.bundle.dir.to_string_lossy().into_owned();
-    let explain = engine.bundle.test.capsid(&["explain", &dir]);
-    let text = engine.has(explain).ok();
+    let text = engine.explained();
     let said = format!("is an overlay that cannot be made anew ({said}");
     assert!(text.contains(&said), "{said}: {text}");
     engine.start();
@@ -502,7 +507,7 @@ pub(crate) fn options_are_the_same(test: &Test) {
     );
     let engine = Engine::new(writing(test), ":", &mount);
     engine.start();
-    assert!(engine.is_given());
+    assert!(engine.is_given(), "{}", engine.explained());
     let mounted = engine.exec(&[], "busybox grep ' / overlay ' /proc/mounts");
     let mounted = mounted.success();
     // Newer kernels call it so.
@@ -608,9 +613,7 @@ pub(crate) fn reasons_for_none_all_the_same(test: &Test) {
         ),
     ] {
         let engine = Engine::new(writing(test), ":", &mount);
-        engine.bundle.save();
-        let dir = engine.bundle.dir.to_string_lossy().into_owned();
-        let text = engine.has(test.capsid(&["explain", &dir])).ok();
+        let text = engine.explained();
         assert!(text.contains(said), "{said}: {text}");
         let strict = engine
             .bundle
