@@ -114,6 +114,8 @@ impl fmt::Display for EnterStep {
 /// Building the root file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootStep {
+    /// Refuse a caller whose root is not that of its mount namespace.
+    ExpectNamespaceRoot,
     /// Change the propagation of every mount of the host's tree, in this namespace only.
     Propagation(u64),
     /// Make the host's mount that the root is on private, in this namespace only.
@@ -249,6 +251,7 @@ impl RootStep {
     pub fn describe(&self, sources: &[BindSource]) -> String {
         let propagation = super::mounts::propagation_name;
         match self {
+            RootStep::ExpectNamespaceRoot => "check that / is the mount namespace's root".into(),
             RootStep::Propagation(flags) => format!("make all mounts {}", propagation(*flags)),
             RootStep::PrivateParent(path) => format!("make the mount {} private", Text(path)),
             RootStep::OpenSource(index) => {

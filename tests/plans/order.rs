@@ -122,8 +122,10 @@ fn namespaces_are_entered_while_privileges_allow() {
 fn the_root_file_system_is_built_from_the_outside_in() {
     every_plan(|plan| {
         in_order(&plan.root, |step| match step {
+            // Before anything is found by a path.
+            RootStep::ExpectNamespaceRoot => 0,
             // Nothing that is mounted from here on may reach the host.
-            RootStep::Propagation(_) | RootStep::PrivateParent(_) => 0,
+            RootStep::Propagation(_) | RootStep::PrivateParent(_) => 1,
             // With the caller's ids: container root may not reach the source.
             RootStep::OpenSource(_) => 1,
             RootStep::AttachRoot { .. }
@@ -155,6 +157,14 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             RootStep::Fence(_) => 18,
         });
         let pivots = |step: &RootStep| matches!(step, RootStep::Pivot | RootStep::MoveRoot);
+        let makes_user =
+            |step: &EnterStep| matches!(step, EnterStep::JoinGiven | EnterStep::NewUserNamespace);
+        let user =
+            plan.enter.new & Kind::User.flag() != 0 || plan.enter.joiner.iter().any(makes_user);
+        // The kernel gives nobody in a chroot a user namespace.
+        let expected = if user { 0 } else { count(&plan.root, pivots) };
+        let expects = |step: &RootStep| *step == RootStep::ExpectNamespaceRoot;
+        assert_eq!(count(&plan.root, expects), expected);
         let attaches = |step: &RootStep| {
             matches!(
                 step,
