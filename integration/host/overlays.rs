@@ -17,6 +17,7 @@ cases! {
     ROOT [RealRoot]: layers_that_are_only_read, programs_of_the_layers, reasons_for_none;
     ROOT [RealRoot, Busybox]: layers_that_are_written, layers_in_memory, the_engine_sees_it,
         a_killed_creation_gives_the_mount_back, options_are_the_same, a_late_refusal_is_undone,
+        a_record_that_cannot_be_used,
         reasons_for_none_all_the_same;
 }
 
@@ -592,6 +593,23 @@ pub(crate) fn a_killed_creation_gives_the_mount_back(test: &Test) {
     engine.bundle.config["hooks"] = json!({});
     engine.start();
     assert!(engine.is_given());
+    engine.delete();
+}
+
+/// What another version has made is undone as far as its record tells.
+fn a_record_that_cannot_be_used(test: &Test) {
+    let engine = Engine::written(writing(test), ":");
+    engine.start();
+    let file = test_state(&engine.bundle).join("state.json");
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}"));
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    record["format"] = json!(9999);
+    fs::write(&file, record.to_string()).unwrap_or_else(|error| panic!("{error}"));
+    engine
+        .has(engine.bundle.on(&["state"]))
+        .output()
+        .failure()
+        .says(&["another version"]);
     engine.delete();
 }
 
