@@ -80,8 +80,9 @@ pub fn stage(
     let shown = [Kind::Pid, Kind::Ipc, Kind::Network, Kind::Cgroup];
     let shown = shown.into_iter().filter(|kind| is_own(enter, *kind));
     enter.mounter = shown.map(EnterStep::JoinFirst).collect();
-    let ids = EnterStep::FileSystemIds(stage.first);
-    enter.mounter.push(ids);
+    // Other ids make a process dumpable where fs.suid_dumpable says so.
+    let ids = [EnterStep::FileSystemIds(stage.first), EnterStep::Hide];
+    enter.mounter.extend(ids);
     enter.mounter.extend(sorted.mounter.into_iter().map(boxed));
     let copy = [EnterStep::AwaitMounts, EnterStep::NewMountNamespace];
     enter.first.extend(copy);

@@ -361,6 +361,14 @@ fn what_is_mounted_is_mounted_before_the_container_copies_it() {
         assert!(enter.first.ends_with(&copy), "a copy, and locked");
         let joined = |kind| EnterStep::JoinFirst(kind);
         assert_eq!(enter.mounter[0], joined(Kind::Pid), "the joiner's");
+        in_order(&enter.mounter, |step| match step {
+            EnterStep::JoinFirst(_) => 0,
+            EnterStep::FileSystemIds(_) => 1,
+            EnterStep::Hide => 2,
+            EnterStep::Root(_) => 3,
+            _ => panic!("{step}"),
+        });
+        assert!(enter.mounter.contains(&EnterStep::Hide));
         for kind in [Kind::User, Kind::Mount] {
             let stays = !enter.mounter.contains(&joined(kind));
             assert!(stays, "it stays the host's root");
