@@ -11,7 +11,7 @@ use crate::roles::Test;
 
 cases! {
     ALL []: what_has_its_digest_runs, what_was_changed_is_refused, exec_holds_the_configuration,
-        a_digest_is_a_digest, mount_points_are_not_measured;
+        a_digest_is_a_digest, mount_points_are_not_measured, explain_shows_what_is_demanded;
     ALL [RealRoot]: a_mismatch_is_written_down;
     ROOT []: a_root_that_is_swapped;
 }
@@ -129,6 +129,69 @@ fn a_digest_is_a_digest(test: &Test) {
         });
         bundle.refused(&["/annotations/dev.capsid.digest.rootfs", wrong]);
     }
+}
+
+/// The lines of `explain` about digests; a step holds the measured directory. What
+/// `create` refuses `explain` refuses with the same words.
+fn explain_shows_what_is_demanded(test: &Test) {
+    let bundle = Bundle::new(test).args(&["exit", "7"]);
+    let rootfs = digest(test, &bundle.rootfs());
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    bundle.save();
+    let file = bundle.dir.join("config.json");
+    let dir = bundle.dir.display().to_string();
+    let explain = |flags: &[&str]| {
+        test.capsid(&[&["explain"], flags, &[&dir]].concat())
+            .output()
+    };
+    let line = |at: &std::path::Path, digest: &str, by: &str| {
+        let at = at.display();
+        format!("pin: {at} has the digest {digest}, as {by} demands\n")
+    };
+    let held = "is the directory that was measured";
+    let plan = explain(&[]).success().stdout;
+    assert!(plan.starts_with("hardening: "), "{plan}");
+    assert!(!plan.contains("pin: ") && !plan.contains(held), "{plan}");
+    let config = digest(test, &file);
+    let both = explain(&["--pin-config", &config, "--pin-rootfs", &rootfs]);
+    let both = both.success().stdout;
+    let lines = [
+        line(&file, &config, "--pin-config"),
+        line(&bundle.rootfs(), &rootfs, "--pin-rootfs"),
+    ];
+    assert!(both.starts_with(&lines.concat()), "{both}");
+    assert!(
+        both.matches("pin: ").count() == 2 && both.contains(held),
+        "{both}"
+    );
+    for flag in ["--pin-config", "--pin-rootfs"] {
+        let said = explain(&[flag, &wrong]).code(1).says(&[flag, &wrong]);
+        let create = bundle.create_call(&[flag, &wrong]).output().code(1);
+        let why = |text: &str| text.split_once("its digest").map(|(_, why)| why.to_owned());
+        assert!(why(&said.stderr).is_some(), "{said:?}");
+        assert_eq!(why(&said.stderr), why(&create.stderr));
+        assert_eq!(said.stdout, "");
+    }
+    let annotated = |digest: &str| {
+        let bundle = Bundle::new(test).edit(|config| {
+            config["annotations"] = json!({ "dev.capsid.digest.rootfs": digest });
+        });
+        bundle.save();
+        let dir = bundle.dir.display().to_string();
+        (test.capsid(&["explain", &dir]).output(), bundle.rootfs())
+    };
+    let (same, root_of_same) = annotated(&rootfs);
+    let (other, root) = annotated(&wrong);
+    let by = "the annotation dev.capsid.digest.rootfs";
+    other.code(1).says(&[by, &wrong]);
+    assert_eq!(digest(test, &root), rootfs);
+    let shown = same.success().stdout;
+    assert!(
+        shown.starts_with(&line(&root_of_same, &rootfs, by)),
+        "{shown}"
+    );
+    assert!(shown.contains(held), "{shown}");
+    bundle.assert_nothing_left();
 }
 
 /// What is mounted there could be anything, and another thing tomorrow.
