@@ -34,6 +34,7 @@ mod hooks;
 mod identity;
 mod images;
 mod init;
+mod journal;
 mod kernel_views;
 mod landlock;
 mod lifecycle;
@@ -147,6 +148,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("hardware", hardware::cases()),
         ("systemd", systemd::cases()),
         ("systemd", scopes::cases()),
+        ("systemd", journal::cases()),
         ("controllers", defaults::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
