@@ -73,6 +73,7 @@ mod supervisors;
 mod systemd;
 mod terminal;
 mod units;
+mod verity;
 
 use cases::{Case, Skip};
 use machine::Machine;
@@ -146,6 +147,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
         ("hardware", hardware::cases()),
+        ("hardware", verity::cases()),
         ("systemd", systemd::cases()),
         ("systemd", scopes::cases()),
         ("systemd", journal::cases()),

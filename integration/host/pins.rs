@@ -16,7 +16,7 @@ cases! {
     ROOT []: a_root_that_is_swapped;
 }
 
-fn digest(test: &Test, path: &std::path::Path) -> String {
+pub(crate) fn digest(test: &Test, path: &std::path::Path) -> String {
     test.capsid(&["digest", &path.to_string_lossy()])
         .ok()
         .trim()
