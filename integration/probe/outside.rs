@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 use serde_json::json;
 use syscalls::Sysno;
 
-use crate::act::{number, say};
+use crate::act::{c_string, number, say};
 use crate::{Outcome, raw};
 
 fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
@@ -221,5 +221,20 @@ pub(crate) fn enable_verity(file: &str, salt: &str) -> Outcome {
     let at = (&raw const request).addr();
     raw::call(Sysno::ioctl, [fd, ENABLE, at, 0, 0, 0])
         .map_err(|errno| format!("{file}: FS_IOC_ENABLE_VERITY: {errno}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gives a file CAP_NET_RAW, permitted and effective.
+pub(crate) fn set_capability(file: &str) -> Outcome {
+    // struct vfs_cap_data: VFS_CAP_REVISION_2 and VFS_CAP_FLAGS_EFFECTIVE, permitted, inheritable.
+    let data = [0x0200_0001_u32, 1 << 13, 0, 0, 0].map(u32::to_le);
+    let (path, name) = (c_string(file)?, c"security.capability");
+    let at = [path.as_ptr().addr(), name.as_ptr().addr()];
+    let value = (&raw const data).addr();
+    raw::call(
+        Sysno::setxattr,
+        [at[0], at[1], value, size_of_val(&data), 0, 0],
+    )
+    .map_err(|errno| format!("{file}: security.capability: {errno}"))?;
     Ok(ExitCode::SUCCESS)
 }
