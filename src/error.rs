@@ -167,6 +167,8 @@ checks! {
     NotProcfs => "the file is not on a procfs",
     /// Between measuring the root file system and attaching it, another took its place.
     RootReplaced => "another directory is there now than the one that was measured",
+    /// In a chroot, pivot_root(2) leaves the namespace's root where it is, and setns(2) leads there.
+    CalledInChroot => "the caller's root is not the root of its mount namespace",
     /// An overlay whose work directory the kernel could not use.
     OverlayReadOnly => "the kernel mounts it read-only, though it has an upper layer",
     /// A file to copy into a fresh tmpfs changed or nests too deeply.

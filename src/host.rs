@@ -220,7 +220,7 @@ pub fn user_namespace_obstacle() -> (String, String) {
     }
     (
         "the kernel or a security module refuses user namespaces to this caller".into(),
-        "look at the kernel's log, and at the seccomp profile if this is a container itself".into(),
+        "in a chroot nobody gets one; otherwise look at the kernel's log, and at the seccomp profile if this is a container itself".into(),
     )
 }
 

@@ -15,6 +15,7 @@ cases! {
         cgroup_namespace_hides_the_host, sysctl_in_own_network;
     RANGES []: given_maps, ownership_is_kept;
     ROOT []: join_by_path, join_pid_namespace, joined_namespace_outlives;
+    ROOT [RealRoot]: a_caller_in_a_chroot;
     USERS []: join_user_namespace, called_as_root_of_a_user_namespace;
 }
 
@@ -305,4 +306,28 @@ fn called_as_root_of_a_user_namespace(test: &Test) {
         words,
         ["0".to_owned(), test.who().uid.to_string(), "1".to_owned()]
     );
+}
+
+/// A mount of the host's own tree: there nothing but its place tells it from the root.
+const IN_CHROOT: &str = "mount --rbind / \"$0\"; exec chroot \"$0\" \"$@\"";
+
+fn a_caller_in_a_chroot(test: &Test) {
+    let place = test.dir.join("chroot");
+    test.make_dir(&place);
+    let place = place.to_string_lossy();
+    let before = ["unshare", "--mount", "/bin/sh", "-ec", IN_CHROOT, &*place];
+    for (relaxed, flags) in [("userns", &[][..]), ("userns", &["--no-pivot"]), ("", &[])] {
+        let bundle = Bundle::new(test).relax(relaxed);
+        let output = bundle.run_call(flags).through(&before).output();
+        output.failure().says(&[
+            "capsid was called in a chroot",
+            "the root of its mount namespace",
+        ]);
+        bundle.assert_nothing_left();
+    }
+    // From a tree of its own that is the namespace's root, nothing is refused.
+    let pivot = IN_CHROOT.replace("chroot \"$0\"", "chroot /");
+    let before = ["unshare", "--mount", "/bin/sh", "-ec", &*pivot, &*place];
+    let bundle = Bundle::new(test).args(&["report"]);
+    bundle.run_call(&[]).through(&before).output().success();
 }

@@ -219,6 +219,10 @@ const HINTS: &[Hint] = &[
         "proc and sysfs need a directory of the root file system, not a symbolic link",
     ),
     check(
+        Check::CalledInChroot,
+        "capsid was called in a chroot; enter that root by pivot_root(2) in a mount namespace of its own, as systemd-nspawn does",
+    ),
+    check(
         Check::LinkToMountPoint,
         "give the path that the link leads to: links of an image or of an earlier mount may not choose what is covered",
     ),

@@ -2,6 +2,7 @@
 
 pub mod alive;
 pub mod audit;
+mod caller_root;
 pub mod cgroup;
 pub mod child;
 pub mod console;

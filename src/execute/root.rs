@@ -15,11 +15,12 @@ use crate::sys::{Result, process, restrict};
 use super::child::Walk;
 use super::lookup::{self, Make};
 use super::protocol::ToParent;
-use super::{copy_up, fence, hooks_inside, secrets, staged};
+use super::{caller_root, copy_up, fence, hooks_inside, secrets, staged};
 
 /// Carries out one step.
 pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
     match step {
+        RootStep::ExpectNamespaceRoot => caller_root::expect(walk.handles.procfs.as_fd()),
         RootStep::Propagation(flags) => mount::set_propagation(c"/", *flags),
         RootStep::PrivateParent(path) => mount::set_propagation(path, libc::MS_PRIVATE),
         RootStep::OpenSource(index) => open_source(walk, *index),

@@ -100,6 +100,13 @@ fn beginning(
 ) -> Result<Vec<RootStep>, Problem> {
     let at = "/linux/rootfsPropagation";
     let mut steps = Vec::new();
+    let namespaces = frame.setting.namespaces;
+    let new_user =
+        frame.setting.staged || namespaces.has(Kind::User) && !namespaces.joins(Kind::User);
+    if !new_user {
+        // To whoever is in a chroot the kernel gives no user namespace.
+        steps.push(RootStep::ExpectNamespaceRoot);
+    }
     // Slave, not private: a hook of the runtime may still mount into the root
     // file system, and a volume may ask to receive the host's mounts.
     let propagation = root_propagation(spec).unwrap_or(libc::MS_SLAVE | libc::MS_REC);

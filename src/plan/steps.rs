@@ -18,8 +18,8 @@ pub enum EnterStep {
     OomScoreAdj(CString),
     /// Pin the process to CPUs before it enters the container's cgroup.
     Affinity(Affinity),
-    /// A property of the process, while it may still have it: a resource limit.
-    Early(Box<ProcessStep>),
+    /// A property of the process, while it may still have it, or before others see it.
+    Process(Box<ProcessStep>),
     /// Join a namespace by its file; the index counts the plan's paths.
     Join(usize, crate::spec::namespaces::Kind),
     /// Join several namespaces of the container's first process.
@@ -75,7 +75,7 @@ impl fmt::Display for EnterStep {
         match self {
             EnterStep::OomScoreAdj(score) => write!(f, "set oom_score_adj to {}", Text(score)),
             EnterStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
-            EnterStep::Early(step) => step.fmt(f),
+            EnterStep::Process(step) => step.fmt(f),
             EnterStep::Join(_, kind) => {
                 write!(f, "join the {} namespace given by path", kind.name())
             }
@@ -114,6 +114,8 @@ impl fmt::Display for EnterStep {
 /// Building the root file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootStep {
+    /// Refuse a caller whose root is not that of its mount namespace.
+    ExpectNamespaceRoot,
     /// Change the propagation of every mount of the host's tree, in this namespace only.
     Propagation(u64),
     /// Make the host's mount that the root is on private, in this namespace only.
@@ -249,6 +251,7 @@ impl RootStep {
     pub fn describe(&self, sources: &[BindSource]) -> String {
         let propagation = super::mounts::propagation_name;
         match self {
+            RootStep::ExpectNamespaceRoot => "check that / is the mount namespace's root".into(),
             RootStep::Propagation(flags) => format!("make all mounts {}", propagation(*flags)),
             RootStep::PrivateParent(path) => format!("make the mount {} private", Text(path)),
             RootStep::OpenSource(index) => {

@@ -28,7 +28,7 @@ impl OverlayRecord {
     pub fn make_work(&self) -> Result<()> {
         self.remove_work()?;
         let made = DirBuilder::new().mode(0o700).create(&self.work);
-        made.map_err(|error| Error::io("make", self.work.display(), Sysno::mkdir, &error))
+        made.map_err(|error| Error::io("make", self.work.display(), Sysno::mkdirat, &error))
     }
 
     /// Removes it.

@@ -140,6 +140,27 @@ pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat> {
     })
 }
 
+/// The number of the mount that a file is on, by statx(2).
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<u64> {
+    let mut raw = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the empty path ends with NUL, and the buffer is a struct statx.
+    unsafe {
+        call(
+            Sysno::statx,
+            [
+                reg(fd.as_raw_fd()),
+                c"".as_ptr() as usize,
+                reg(libc::AT_EMPTY_PATH),
+                libc::STATX_MNT_ID as usize,
+                raw.as_mut_ptr() as usize,
+                0,
+            ],
+        )
+    }?;
+    // SAFETY: all zero bytes are a valid struct statx, and the call filled it.
+    Ok(unsafe { raw.assume_init() }.stx_mnt_id)
+}
+
 /// The magic number of the file system a file is on, and its mount flags (`ST_*`).
 pub fn file_system(fd: BorrowedFd<'_>) -> Result<(i64, i64)> {
     /// `struct statfs` of 64-bit Linux; the C libraries hide `flags`.
