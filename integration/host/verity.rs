@@ -13,7 +13,8 @@ use crate::pins::digest;
 use crate::roles::Test;
 
 cases! {
-    ALL [Verity]: files_with_fs_verity_are_pinned, their_digest_is_the_kernels;
+    RANGES [Verity]: files_with_fs_verity_are_pinned;
+    ROOT [Verity]: their_digest_is_the_kernels;
 }
 
 /// A bundle whose root is on that file system; `etc/one` is three blocks and a bit.
