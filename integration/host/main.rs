@@ -34,6 +34,7 @@ mod hooks;
 mod identity;
 mod images;
 mod init;
+mod journal;
 mod kernel_views;
 mod landlock;
 mod lifecycle;
@@ -74,6 +75,7 @@ mod supervisors;
 mod systemd;
 mod terminal;
 mod units;
+mod verity;
 
 use cases::{Case, Skip};
 use machine::Machine;
@@ -149,8 +151,10 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
         ("hardware", hardware::cases()),
+        ("hardware", verity::cases()),
         ("systemd", systemd::cases()),
         ("systemd", scopes::cases()),
+        ("systemd", journal::cases()),
         ("controllers", defaults::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),
