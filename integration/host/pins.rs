@@ -177,7 +177,7 @@ fn explain_shows_what_is_demanded(test: &Test) {
         let at = at.display();
         format!("pin: {at} has the digest {digest}, as {by} demands\n")
     };
-    let held = "is the directory that was measured";
+    let held = "the directory that was measured";
     let plan = explain(&[]).success().stdout;
     assert!(plan.starts_with("hardening: "), "{plan}");
     assert!(!plan.contains("pin: ") && !plan.contains(held), "{plan}");

@@ -262,7 +262,7 @@ impl RootStep {
                 format!("attach the root file system {}, idmapped", Text(path))
             }
             RootStep::AttachInherited => "attach the root file system that is there".into(),
-            RootStep::ExpectRoot { .. } => "look whether it is what was measured".into(),
+            RootStep::ExpectRoot { .. } => "expect the directory that was measured".into(),
             RootStep::BecomeRoot => "become user 0 and group 0 of the user namespace".into(),
             RootStep::Mount(mount) => mount.describe(sources),
             RootStep::Device(device) => device.to_string(),
