@@ -45,6 +45,7 @@ mod namespaces;
 mod needs;
 mod net_devices;
 mod network;
+mod old_overlays;
 mod overlays;
 mod parents;
 mod passing;
@@ -122,6 +123,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("namespaces", namespaces::cases()),
         ("given", given::cases()),
         ("overlays", overlays::cases()),
+        ("old_overlays", old_overlays::cases()),
         ("devices", devices::cases()),
         ("net_devices", net_devices::cases()),
         ("terminal", terminal::cases()),

@@ -16,7 +16,8 @@ use crate::runtime::{Call, Output};
 cases! {
     ROOT [RealRoot]: layers_that_are_only_read, programs_of_the_layers, reasons_for_none;
     ROOT [RealRoot, Busybox]: layers_that_are_written, layers_in_memory, the_engine_sees_it,
-        a_killed_creation_gives_the_mount_back, reasons_for_none_all_the_same;
+        a_killed_creation_gives_the_mount_back, options_are_the_same, a_late_refusal_is_undone,
+        reasons_for_none_all_the_same;
 }
 
 /// A mount of the engine's: gone when the test is.
@@ -93,6 +94,22 @@ fn is_given(pid: i64) -> bool {
     map.split_whitespace().next_back() == Some("65536")
 }
 
+/// Whether the kernel is at least this one.
+fn since(version: [u32; 2]) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    let release: [u32; 2] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
+    release >= version
+}
+
+/// A kernel from 6.15 on takes the layers as descriptors; to others they have the
+/// names that capsid gives them.
+#[track_caller]
+fn has_layers(test: &Test, options: &str) {
+    let named = test.lacking.get().is_some() || !since([6, 15]);
+    assert_eq!(options.contains("lowerdir=0"), named, "{options}");
+}
+
 /// What `explain` says of the rule.
 #[track_caller]
 fn explained(bundle: &Bundle<'_>) -> String {
@@ -106,7 +123,7 @@ fn explained(bundle: &Bundle<'_>) -> String {
         .to_owned()
 }
 
-fn layers_that_are_only_read(test: &Test) {
+pub(crate) fn layers_that_are_only_read(test: &Test) {
     let bundle = Bundle::new(test).args(&["sleep"]);
     bundle.file("etc/gone", "x");
     bundle.file("etc/below", "of the base");
@@ -164,10 +181,11 @@ fn layers_that_are_only_read(test: &Test) {
     let report = container.exec_report(&[]);
     assert_eq!(report.mount("/")["fstype"], "overlay");
     assert!(report.has_option("/", "nodev"), "{}", report.mount("/"));
+    has_layers(test, &report.mount("/")["super"].to_string());
     end(&bundle);
 }
 
-fn programs_of_the_layers(test: &Test) {
+pub(crate) fn programs_of_the_layers(test: &Test) {
     let bundle = Bundle::new(test)
         .edit(|config| {
             config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
@@ -185,7 +203,7 @@ fn programs_of_the_layers(test: &Test) {
     assert!(report["uid_map"].to_string().contains("65536"), "{report}");
 }
 
-fn reasons_for_none(test: &Test) {
+pub(crate) fn reasons_for_none(test: &Test) {
     let case = |script: &str, bundle: Bundle<'_>, said: &str| {
         let (base, patch) = layers(&bundle);
         test.make_dir(&bundle.dir.join("upper"));
@@ -244,11 +262,13 @@ fn pinned(test: &Test) {
 
 /// What an engine has: a mount namespace, an overlay that it can write in it, and a
 /// policy file that wants a user namespace for it.
-struct Engine<'t> {
+pub(crate) struct Engine<'t> {
     bundle: Bundle<'t>,
     holder: std::process::Child,
     /// Where the layers are.
     place: PathBuf,
+    /// What its commands run under.
+    under: Vec<String>,
 }
 
 impl<'t> Engine<'t> {
@@ -290,10 +310,17 @@ impl<'t> Engine<'t> {
             bundle,
             holder,
             place,
+            under: Vec::new(),
         }
     }
 
-    fn written(bundle: Bundle<'t>, script: &str) -> Self {
+    /// With words before each of its commands.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    pub(crate) fn written(bundle: Bundle<'t>, script: &str) -> Self {
         Self::new(
             bundle,
             script,
@@ -305,7 +332,8 @@ impl<'t> Engine<'t> {
     /// The command where the engine is.
     fn has<'c>(&self, call: Call<'c>) -> Call<'c> {
         let pid = self.holder.id().to_string();
-        call.through(&["nsenter", "-t", &pid, "-m", "--"])
+        let call = call.through(&["nsenter", "-t", &pid, "-m", "--"]);
+        call.through(&self.under)
     }
 
     /// What the engine itself does, with its mount as $1 and its layers as $2.
@@ -365,7 +393,7 @@ impl Drop for Engine<'_> {
     }
 }
 
-fn writing(test: &Test) -> Bundle<'_> {
+pub(crate) fn writing(test: &Test) -> Bundle<'_> {
     let bundle = Bundle::new(test)
         .writable()
         .args(&["sleep"])
@@ -393,12 +421,35 @@ fn writing(test: &Test) -> Bundle<'_> {
     bundle
 }
 
-fn layers_that_are_written(test: &Test) {
-    as_on_a_plain_directory(writing(test), ":");
+pub(crate) fn layers_that_are_written(test: &Test) {
+    // As systemd leaves it: what is mounted in a copy of the namespace is here too.
+    as_on_a_plain_directory(writing(test), "mount --make-rshared /");
 }
 
-fn layers_in_memory(test: &Test) {
-    as_on_a_plain_directory(writing(test), "mount -t tmpfs tmpfs $place");
+pub(crate) fn layers_in_memory(test: &Test) {
+    let script = "mount -t tmpfs tmpfs $place";
+    if since([6, 3]) {
+        return as_on_a_plain_directory(writing(test), script);
+    }
+    // The kernel cannot map the ids of a tmpfs.
+    runs_without(&Engine::written(writing(test), script), "mount_setattr");
+}
+
+/// The container is created all the same, what is in the way is said, and nothing of
+/// the engine's has changed.
+#[track_caller]
+pub(crate) fn runs_without(engine: &Engine<'_>, said: &str) {
+    engine.bundle.save();
+    let dir = engine.bundle.dir.to_string_lossy().into_owned();
+    let explain = engine.bundle.test.capsid(&["explain", &dir]);
+    let text = engine.has(explain).ok();
+    let said = format!("is an overlay that cannot be made anew ({said}");
+    assert!(text.contains(&said), "{said}: {text}");
+    engine.start();
+    assert!(!engine.is_given());
+    engine.does("echo x >$1/home/made").success();
+    let left = engine.does("ls -A $2; grep -c ' /proc ' /proc/mounts");
+    assert_eq!(left.text(), "base\nupper\nwork\n1");
 }
 
 fn as_on_a_plain_directory(bundle: Bundle<'_>, script: &str) {
@@ -413,6 +464,8 @@ fn as_on_a_plain_directory(bundle: Bundle<'_>, script: &str) {
                   busybox stat -c '%u:%g %a' /etc/made /etc/dir /etc/theirs /bin/setuid";
     let seen = "0\nof the base\nmore\n0:0 644\n7:8 755\n1000:1001 600\n0:0 4755";
     assert_eq!(engine.exec(&[], inside).success().text(), seen);
+    let mounted = engine.exec(&[], "busybox grep ' / overlay ' /proc/mounts");
+    has_layers(engine.bundle.test, mounted.success().text());
     let on_disk = engine.does(
         "cd $2/upper && stat -c '%u:%g %a' etc/made etc/dir etc/theirs bin/setuid && \
          stat -c '%F %t:%T' etc/gone",
@@ -435,11 +488,54 @@ fn as_on_a_plain_directory(bundle: Bundle<'_>, script: &str) {
         .says(&["Read-only"]);
     engine.delete();
     assert_eq!(engine.does("cat $1/etc/theirs").text(), "of the base\nmore");
+    let left = engine.does("grep -c ' /proc ' /proc/mounts");
+    assert_eq!(left.text(), "1", "where layers were attached");
+}
+
+/// Options of the engine's that say how its layers are to be read are the container's.
+pub(crate) fn options_are_the_same(test: &Test) {
+    let options = ["redirect_dir=on", "metacopy=on", "volatile"];
+    let mount = format!(
+        "mount -t overlay overlay rootfs -o {},\
+         lowerdir=$place/base,upperdir=$place/upper,workdir=$place/work,noatime,nodev",
+        options.join(",")
+    );
+    let engine = Engine::new(writing(test), ":", &mount);
+    engine.start();
+    assert!(engine.is_given());
+    let mounted = engine.exec(&[], "busybox grep ' / overlay ' /proc/mounts");
+    let mounted = mounted.success();
+    // Newer kernels call it so.
+    let words = mounted.text().replace("fsync=volatile", "volatile");
+    let words = words.replace(' ', ",");
+    for word in options.iter().chain(&["rw", "noatime", "nodev"]) {
+        assert!(words.split(',').any(|one| one == *word), "{word}: {words}");
+    }
+    engine.has(engine.bundle.on(&["delete", "--force"])).ok();
+}
+
+/// What the kernel refuses when the engine's mount is read-only already.
+fn a_late_refusal_is_undone(test: &Test) {
+    if !since([6, 15]) {
+        // It is asked before anything is changed.
+        return;
+    }
+    let engine = Engine::written(writing(test), ":");
+    // FSCONFIG_CMD_CREATE: EINVAL
+    test.lacking.get_or_init(|| ["fsconfig", "1", "6", "22"]);
+    let creation = engine.has(engine.bundle.create_call(&[]));
+    creation.output().failure().says(&[
+        "map the ids (--relax userns leaves that out) of the overlay",
+        "EINVAL",
+    ]);
+    engine.does("echo x >$1/home/made").success();
+    assert_eq!(engine.does("ls -A $2").text(), "base\nupper\nwork");
+    assert!(!test_state(&engine.bundle).exists(), "its state directory");
 }
 
 /// `commit`, `diff` and `cp` look through the engine's own mount, which has looked
 /// before.
-fn the_engine_sees_it(test: &Test) {
+pub(crate) fn the_engine_sees_it(test: &Test) {
     let engine = Engine::written(writing(test), ":");
     engine.start();
     let look = |said: &str| assert_eq!(engine.does("ls $1/home").success().text(), said);
@@ -465,7 +561,7 @@ fn the_engine_sees_it(test: &Test) {
     look("two");
 }
 
-fn a_killed_creation_gives_the_mount_back(test: &Test) {
+pub(crate) fn a_killed_creation_gives_the_mount_back(test: &Test) {
     let file = test.path("hook");
     let script = format!(
         "echo $$ >{0}.new; mv {0}.new {0}; exec sleep 30",
@@ -494,7 +590,7 @@ fn a_killed_creation_gives_the_mount_back(test: &Test) {
     engine.delete();
 }
 
-fn reasons_for_none_all_the_same(test: &Test) {
+pub(crate) fn reasons_for_none_all_the_same(test: &Test) {
     let over = "mount -t overlay overlay rootfs -o";
     let layers = "upperdir=$place/upper,workdir=$place/work";
     for (mount, said) in [

@@ -50,6 +50,9 @@ pub(crate) struct Test {
     /// Once the role has logged in: commands find its systemd, and the runtime
     /// gets these flags before its command.
     pub(crate) session: OnceLock<&'static [&'static str]>,
+    /// A call, the place of an argument, its value and an errno: as on a kernel that
+    /// lacks it, this call fails so for every command.
+    pub(crate) lacking: OnceLock<[&'static str; 4]>,
     counter: AtomicU32,
 }
 
@@ -71,6 +74,7 @@ impl Test {
             dir,
             caller_cgroup: OnceLock::new(),
             session: OnceLock::new(),
+            lacking: OnceLock::new(),
             counter: AtomicU32::new(1),
         };
         test.make_dir(&test.dir);

@@ -106,6 +106,17 @@ impl Test {
         before.chain(words.iter().cloned()).collect()
     }
 
+    /// A command under the filter that the test asked for, if it did.
+    fn lacking(&self, words: Vec<OsString>) -> Vec<OsString> {
+        let Some(what) = self.lacking.get() else {
+            return words;
+        };
+        let probe = self.machine.probe.clone().into_os_string();
+        let before = [probe, "lack".into()].into_iter();
+        let what = what.iter().map(OsString::from);
+        before.chain(what).chain(words).collect()
+    }
+
     /// A command that begins in the cgroup of the role's callers, if they have
     /// one. Only root may move it there: the probe does, and becomes the role.
     fn entering(&self, words: &[OsString]) -> Vec<OsString> {
@@ -197,6 +208,7 @@ impl Call<'_> {
             Some(script) => test.in_view(script, &self.words),
             None => test.entering(&self.words),
         };
+        let words = test.lacking(words);
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])

@@ -5,6 +5,7 @@
 //! the calls that do get as far as the listener are those that nobody denies.
 
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -56,22 +57,60 @@ pub(crate) fn print(calls: &[&str]) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Executes a program where a call fails if one of its arguments is a number, as on
+/// a kernel that does not know that command.
+pub(crate) fn lack(name: &str, place: u32, value: u32, errno: u32, words: &[&str]) -> Outcome {
+    let number: Sysno = name.parse().map_err(|()| format!("no call {name}"))?;
+    let number = u32::try_from(number.id()).map_err(|error| error.to_string())?;
+    let [program, args @ ..] = words else {
+        return Err("no program to execute".into());
+    };
+    // Number of the call, and the lower half of the argument, in struct seccomp_data.
+    load(
+        &mut [
+            instruction(LOAD, 0, 0, 0),
+            instruction(EQUALS, 0, 3, number),
+            instruction(LOAD, 0, 0, 16 + 8 * place),
+            instruction(EQUALS, 0, 1, value),
+            instruction(RETURN, 0, 0, 0x0005_0000 | errno),
+            instruction(RETURN, 0, 0, 0x7fff_0000),
+        ],
+        0,
+    )?;
+    let error = std::process::Command::new(program).args(args).exec();
+    Err(format!("{program}: {error}"))
+}
+
+/// `BPF_LD | BPF_W | BPF_ABS`, `BPF_JMP | BPF_JEQ | BPF_K`, `BPF_RET | BPF_K`.
+const LOAD: u8 = 0x20;
+const EQUALS: u8 = 0x15;
+const RETURN: u8 = 0x06;
+
+/// A struct sock_filter.
+fn instruction(code: u8, yes: u8, no: u8, operand: u32) -> [u8; 8] {
+    let [a, b, c, d] = operand.to_ne_bytes();
+    let [low, high] = u16::from(code).to_ne_bytes();
+    [low, high, yes, no, a, b, c, d]
+}
+
+/// `SECCOMP_SET_MODE_FILTER`; what the call returns.
+fn load(program: &mut [[u8; 8]], flags: usize) -> Result<usize, String> {
+    // struct sock_fprog
+    let mut header = [0u8; 16];
+    header[0] = u8::try_from(program.len()).map_err(|error| error.to_string())?;
+    header[8..].copy_from_slice(&(program.as_mut_ptr() as usize).to_ne_bytes());
+    raw::call_with(Sysno::seccomp, [1, flags, 0, 0, 0, 0], 2, &mut header)
+        .map_err(|errno| format!("seccomp: {errno}"))
+}
+
 /// The thread under the additional filter. Its calls wait, so that it must not
 /// share a lock with the one that answers.
 fn ask(calls: Vec<Call>, listening: &AtomicI32) -> Result<Vec<Option<Errno>>, String> {
     let mut found: Vec<Option<Errno>> = Vec::with_capacity(calls.len());
     // PR_SET_NO_NEW_PRIVS, without which only root may load a filter.
     let _ = raw::call(Sysno::prctl, [38, 1, 0, 0, 0, 0]);
-    // BPF_RET with SECCOMP_RET_USER_NOTIF, and struct sock_fprog.
-    let mut program = [0u8; 8];
-    program[0] = 0x06;
-    program[4..].copy_from_slice(&0x7fc0_0000_u32.to_ne_bytes());
-    let mut header = [0u8; 16];
-    header[0] = 1;
-    header[8..].copy_from_slice(&(program.as_mut_ptr() as usize).to_ne_bytes());
-    // SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER.
-    let fd = raw::call_with(Sysno::seccomp, [1, 8, 0, 0, 0, 0], 2, &mut header)
-        .map_err(|errno| format!("seccomp: {errno}"))?;
+    // SECCOMP_RET_USER_NOTIF with SECCOMP_FILTER_FLAG_NEW_LISTENER.
+    let fd = load(&mut [instruction(RETURN, 0, 0, 0x7fc0_0000)], 8)?;
     listening.store(RawFd::try_from(fd).unwrap_or(WAITING), Ordering::Release);
     for (nr, mut args) in calls {
         args[5] = MARK;

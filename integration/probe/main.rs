@@ -42,6 +42,7 @@ on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
              notify-listen SOCKET
              namespaces | keyed COMMAND [ARG]...
              enter CGROUP UID GID COMMAND [ARG]...
+             lack CALL PLACE NUMBER ERRNO COMMAND [ARG]...
              supervise SOCKET (value N | errno N | continue | hang-up)";
 
 fn main() -> ExitCode {
@@ -111,6 +112,10 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("rdma-contexts", [device, count]) => load::rdma_contexts(device, act::number(count)?),
         ("enter", [cgroup, uid, gid, command, args @ ..]) => {
             load::enter(cgroup, act::number(uid)?, act::number(gid)?, command, args)
+        }
+        ("lack", [name, place, value, errno, words @ ..]) => {
+            let number = act::number::<u32>;
+            filter::lack(name, number(place)?, number(value)?, number(errno)?, words)
         }
         ("hook", [file]) => act::hook(file, "0", "0"),
         ("hook", [file, code]) => act::hook(file, code, "0"),

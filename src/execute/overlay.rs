@@ -23,6 +23,8 @@ use crate::sys::{Result, restrict};
 
 use super::parent::map_ids;
 
+mod attached;
+
 const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
 
 /// Of statfs(2).
@@ -40,10 +42,14 @@ pub struct Overlay {
 /// One that is made as far as nothing is written.
 #[derive(Debug)]
 pub struct Begun {
-    context: OwnedFd,
-    /// Until the overlay has its own copies: closing them takes the mounts apart.
-    layers: Vec<OwnedFd>,
+    /// The layers, until the overlay has its own copies: closing them takes the
+    /// mounts apart.
+    lower: Vec<OwnedFd>,
+    options: Vec<(CString, Option<CString>)>,
     attributes: u64,
+    /// Layers and options as the kernel took them; none where it takes no
+    /// descriptors.
+    context: Option<OwnedFd>,
     upper: Option<Upper>,
     made: Option<OwnedFd>,
     covers: (u64, u64),
@@ -55,8 +61,9 @@ struct Upper {
     beside: OwnedFd,
     /// Where that is.
     path: PathBuf,
-    /// The layer itself.
+    /// The layer itself, and its name there.
     layer: OwnedFd,
+    name: CString,
 }
 
 /// Opens the layers of the overlay that is mounted on a directory, with ids as a
@@ -64,29 +71,51 @@ struct Upper {
 pub fn begin(layers: &Layers, directory: &OwnedFd, namespace: &OwnedFd) -> Result<Begun> {
     let found = fd::stat(directory.as_fd())?;
     let mut begun = Begun {
-        context: mount::open_file_system(c"overlay")?,
-        layers: Vec::with_capacity(layers.lower.len()),
+        lower: open_lower(layers, namespace)?,
+        options: layers.options.clone(),
         attributes: mount_options::parse(&layers.flags).set,
+        context: None,
         upper: None,
         made: None,
         covers: (found.dev, found.ino),
     };
-    let context = begun.context.as_fd();
-    for lower in &layers.lower {
-        let tree = mount::clone_tree(At::Cwd, lower, false)?;
-        map_ids(&tree, namespace, false)?;
-        mount::configure_file(context, c"lowerdir+", tree.as_fd())?;
-        begun.layers.push(tree);
-    }
-    for (key, value) in &layers.options {
-        mount::configure(context, key, value.as_deref())?;
-    }
+    // What the kernel has against it the other way tells as well.
+    begun.context = describe(&begun.lower, &begun.options).ok();
     match &layers.upper {
-        Some(path) => begun.upper = Some(open_upper(path, namespace)?),
         // Only the kernel knows whether it makes one of these.
-        None => begun.made = Some(mount::make_mount(context, begun.attributes)?),
+        None => begun.made = Some(begun.make_read()?),
+        Some(path) => {
+            begun.upper = Some(open_upper(path, namespace)?);
+            if begun.context.is_none() {
+                // Whether it can, while nothing is written yet. The layers are used
+                // up by that, so they are opened once more.
+                begun.attach(&open_lower(layers, namespace)?, None)?;
+            }
+        }
     }
     Ok(begun)
+}
+
+fn open_lower(layers: &Layers, namespace: &OwnedFd) -> Result<Vec<OwnedFd>> {
+    let open = |lower: &CString| {
+        let tree = mount::clone_tree(At::Cwd, lower, false)?;
+        map_ids(&tree, namespace, false)?;
+        Ok(tree)
+    };
+    layers.lower.iter().map(open).collect()
+}
+
+/// Names the layers by descriptors, as Linux takes them since 6.15. Before, this
+/// fails: EOPNOTSUPP before 6.5, then EBADF.
+fn describe(lower: &[OwnedFd], options: &[(CString, Option<CString>)]) -> Result<OwnedFd> {
+    let context = mount::open_file_system(c"overlay")?;
+    for tree in lower {
+        mount::configure_file(context.as_fd(), c"lowerdir+", tree.as_fd())?;
+    }
+    for (key, value) in options {
+        mount::configure(context.as_fd(), key, value.as_deref())?;
+    }
+    Ok(context)
 }
 
 /// Upper layer and work directory have to be of one mount.
@@ -119,6 +148,7 @@ fn open_upper(path: &Path, namespace: &OwnedFd) -> Result<Upper> {
         beside,
         path: parent.to_owned(),
         layer,
+        name,
     })
 }
 
@@ -147,23 +177,52 @@ impl Begun {
         })
     }
 
+    fn make_read(&self) -> Result<OwnedFd> {
+        match &self.context {
+            Some(context) => mount::make_mount(context.as_fd(), self.attributes),
+            None => self.attach(&self.lower, None),
+        }
+    }
+
+    fn attach(&self, lower: &[OwnedFd], upper: Option<attached::Upper<'_>>) -> Result<OwnedFd> {
+        attached::make(&attached::Parts {
+            lower,
+            upper,
+            options: &self.options,
+            attributes: self.attributes,
+        })
+    }
+
     fn make_written(&self, first: u32, record: Option<&OverlayRecord>) -> Result<OwnedFd> {
-        let context = self.context.as_fd();
         let absent = Failure::of(Sysno::openat2, libc::ENOENT);
         let (upper, record) = self.upper.as_ref().zip(record).ok_or(absent)?;
         let name = record.work.file_name().ok_or(absent)?;
         let name = CString::new(name.as_bytes()).map_err(|_| absent)?;
         let beside = At::Dir(upper.beside.as_fd());
         let work = fd::open(beside, &name, DIRECTORY, Resolve::BENEATH_SAME_MOUNT)?;
-        mount::configure_file(context, c"upperdir", upper.layer.as_fd())?;
-        mount::configure_file(context, c"workdir", work.as_fd())?;
-        mount::configure(context, c"index", Some(c"off"))?;
-        // As the host's root it could make nothing where that has no id, and the
-        // kernel would mount it read-only without a word.
-        restrict::set_file_system_ids(first)?;
-        let made = mount::make_mount(context, self.attributes);
-        restrict::set_file_system_ids(0)?;
-        let made = made?;
+        let made = match &self.context {
+            Some(context) => {
+                let context = context.as_fd();
+                mount::configure_file(context, c"upperdir", upper.layer.as_fd())?;
+                mount::configure_file(context, c"workdir", work.as_fd())?;
+                mount::configure(context, c"index", Some(c"off"))?;
+                // As the host's root it could make nothing where that has no id, and
+                // the kernel would mount it read-only without a word.
+                restrict::set_file_system_ids(first)?;
+                let made = mount::make_mount(context, self.attributes);
+                restrict::set_file_system_ids(0)?;
+                made?
+            }
+            None => {
+                let upper = attached::Upper {
+                    beside: &upper.beside,
+                    layer: &upper.name,
+                    work: &name,
+                    owner: first,
+                };
+                self.attach(&self.lower, Some(upper))?
+            }
+        };
         match fd::file_system(made.as_fd())?.1 & ST_RDONLY {
             0 => Ok(made),
             _ => Err(Failure::check(Check::OverlayReadOnly)),

@@ -2,7 +2,7 @@
 //! SOCK_SEQPACKET pair, a descriptor beside them where needed. The end of one
 //! side is the other's end of file.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Call, Check, Failure};
 use crate::sys::{self, socket};
@@ -68,7 +68,6 @@ fn frame(word: u16, call: u16, number: i32) -> [u8; FRAME] {
 
 /// Sends one message to the parent; allocates nothing.
 pub fn tell_parent(socket: BorrowedFd<'_>, message: &ToParent) -> sys::Result<()> {
-    use std::os::fd::AsFd;
     let (word, call, number, fd) = match message {
         ToParent::AwaitCgroup => (AWAIT_CGROUP, 0, 0, None),
         ToParent::AwaitTracer => (AWAIT_TRACER, 0, 0, None),
@@ -123,6 +122,31 @@ pub fn hear_child(socket: BorrowedFd<'_>) -> sys::Result<Option<ToParent>> {
             },
         },
     }))
+}
+
+/// Hands over the mount that a helper was to make, or tells why there is none.
+pub fn tell_made(socket: BorrowedFd<'_>, made: &sys::Result<OwnedFd>) -> sys::Result<()> {
+    match made {
+        Ok(mount) => socket::send(socket, &frame(0, 0, 0), Some(mount.as_fd())),
+        Err(Failure { call, errno }) => {
+            socket::send(socket, &frame(0, call.to_wire(), *errno), None)
+        }
+    }
+}
+
+/// Receives it.
+pub fn hear_made(socket: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
+    let mut bytes = [0u8; FRAME];
+    let [_, _, a, b, number @ ..] = match socket::receive(socket, &mut bytes)? {
+        (FRAME, Some(mount)) => return Ok(mount),
+        (FRAME, None) => bytes,
+        (0, _) => return Err(Failure::check(Check::PeerGone)),
+        _ => return Err(Failure::check(Check::BadMessage)),
+    };
+    Err(Failure {
+        call: Call::from_wire(u16::from_ne_bytes([a, b])),
+        errno: i32::from_ne_bytes(number),
+    })
 }
 
 /// Lets the child go on.

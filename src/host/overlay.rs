@@ -24,8 +24,9 @@ pub struct Layers {
 }
 
 /// Options that mean the same for an overlay of the same layers.
-const COPIED: [&[u8]; 8] = [
+const COPIED: [&[u8]; 9] = [
     b"default_permissions",
+    b"fsync",
     b"metacopy",
     b"redirect_dir",
     b"userxattr",

@@ -251,6 +251,25 @@ pub fn set_propagation(path: &CStr, flags: u64) -> Result<()> {
     .map(drop)
 }
 
+/// mount(2) of a new file system on a path, with its options in one string.
+pub fn mount_file_system(kind: &CStr, target: &CStr, options: &CStr) -> Result<()> {
+    // SAFETY: all four strings end with NUL; the source is the kind's name once more.
+    unsafe {
+        call(
+            Sysno::mount,
+            [
+                kind.as_ptr() as usize,
+                target.as_ptr() as usize,
+                kind.as_ptr() as usize,
+                0,
+                options.as_ptr() as usize,
+                0,
+            ],
+        )
+    }
+    .map(drop)
+}
+
 /// pivot_root(".", "."): the working directory becomes `/`, the old root lies on top of it.
 pub fn pivot_to_working_directory() -> Result<()> {
     // SAFETY: both paths end with NUL.
