@@ -123,11 +123,27 @@ fn cve_2019_5736_program(test: &Test) {
     );
 }
 
-/// Descriptors and directories of the runtime, on its way in.
+/// CAP_DAC_OVERRIDE and CAP_SYS_PTRACE, as [`stalked`] has them.
+const OWN: u64 = 1 << 1 | 1 << 19;
+
+/// CAP_CHOWN, CAP_SETGID, CAP_SETUID and CAP_SETPCAP: what it takes to become a
+/// program's user. Others than the container's own would be had by tracing.
+const TO_BECOME: u64 = 1 | 1 << 6 | 1 << 7 | 1 << 8;
+
+/// Descriptors, directories and capabilities of the runtime, on its way in.
 fn cve_2016_9962(test: &Test) {
     let found = stalk(test, &test.machine.runtime);
     let ways = found["ways"].as_object().map_or(0, serde_json::Map::len);
     holds!(ways == 0, "files of the host were reached: {found}");
+    let set = |name: &str| found[name].as_u64().unwrap_or(u64::MAX);
+    holds!(
+        set("bounding") & !OWN == 0,
+        "others inside may have capabilities: {found}"
+    );
+    holds!(
+        set("permitted") & !(OWN | TO_BECOME) == 0,
+        "others inside have capabilities: {found}"
+    );
 }
 
 /// Between create and start the process must not be open to others of its id.

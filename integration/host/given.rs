@@ -338,8 +338,13 @@ fn many_at_once(test: &Test) {
 }
 
 fn a_killed_creation_frees_its_ids(test: &Test) {
+    let file = test.path("hook");
+    let script = format!(
+        "echo $$ >{0}.new; mv {0}.new {0}; exec sleep 30",
+        file.display()
+    );
     let bundle = Bundle::new(test).args(&["sleep"]).edit(|config| {
-        let hook = json!({ "path": "/bin/sleep", "args": ["sleep", "30"], "timeout": 5 });
+        let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script] });
         config["hooks"] = json!({ "createRuntime": [hook] });
     });
     let held = || -> Vec<String> {
@@ -352,14 +357,15 @@ fn a_killed_creation_frees_its_ids(test: &Test) {
             .collect()
     };
     let mut creation = bundle.create_call(&[]).start();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while held().is_empty() && std::time::Instant::now() < end {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    let script = format!("until test -e {}; do sleep 0.01; done", file.display());
+    test.command(&["/bin/sh", "-c", &script]).ok();
     let before = held();
     assert_eq!(before.len(), 1, "{before:?}");
     creation.signal(nix::sys::signal::Signal::SIGKILL);
     creation.stop();
+    // Nobody is left to end the hook.
+    let script = format!("kill $(cat {})", file.display());
+    test.command(&["/bin/sh", "-c", &script]).ok();
     bundle.on(&["delete", "--force"]).ok();
     // Where it looks first depends on the name alone: the same is free again.
     let again = bundle.edit(|config| config["hooks"] = json!({}));

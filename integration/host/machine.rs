@@ -256,7 +256,8 @@ impl Machine {
             if let Err(error) =
                 fs::write(&home, "0").and_then(|()| fs::remove_dir(format!("{group}/{CALLERS}")))
             {
-                problems.push(format!("cgroup {group}/{CALLERS}: {error}"));
+                let who = processes(&format!("{group}/{CALLERS}"));
+                problems.push(format!("cgroup {group}/{CALLERS}: {error} ({who})"));
             }
             for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
                 if entry.path().is_dir() {
@@ -291,6 +292,17 @@ impl Machine {
         }
         problems
     }
+}
+
+/// The processes in a cgroup, by number and command line.
+fn processes(group: &str) -> String {
+    let numbers = fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default();
+    let line = |number: &str| {
+        let line = fs::read_to_string(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        format!("{number}: {}", line.replace('\0', " "))
+    };
+    let lines: Vec<_> = numbers.lines().map(line).collect();
+    lines.join(", ")
 }
 
 fn open_to_all(path: &Path) -> io::Result<()> {

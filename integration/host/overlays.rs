@@ -17,6 +17,7 @@ cases! {
     ROOT [RealRoot]: layers_that_are_only_read, programs_of_the_layers, reasons_for_none;
     ROOT [RealRoot, Busybox]: layers_that_are_written, layers_in_memory, the_engine_sees_it,
         a_killed_creation_gives_the_mount_back, options_are_the_same, a_late_refusal_is_undone,
+        a_record_that_cannot_be_used,
         reasons_for_none_all_the_same;
 }
 
@@ -344,6 +345,14 @@ impl<'t> Engine<'t> {
         self.has(self.bundle.test.command(&words)).output()
     }
 
+    /// What is said of it.
+    #[track_caller]
+    fn explained(&self) -> String {
+        self.bundle.save();
+        let dir = self.bundle.dir.to_string_lossy().into_owned();
+        self.has(self.bundle.test.capsid(&["explain", &dir])).ok()
+    }
+
     #[track_caller]
     fn start(&self) {
         let mut creation = self.has(self.bundle.create_call(&[])).start();
@@ -439,10 +448,7 @@ pub(crate) fn layers_in_memory(test: &Test) {
 /// the engine's has changed.
 #[track_caller]
 pub(crate) fn runs_without(engine: &Engine<'_>, said: &str) {
-    engine.bundle.save();
-    let dir = engine.bundle.dir.to_string_lossy().into_owned();
-    let explain = engine.bundle.test.capsid(&["explain", &dir]);
-    let text = engine.has(explain).ok();
+    let text = engine.explained();
     let said = format!("is an overlay that cannot be made anew ({said}");
     assert!(text.contains(&said), "{said}: {text}");
     engine.start();
@@ -502,7 +508,7 @@ pub(crate) fn options_are_the_same(test: &Test) {
     );
     let engine = Engine::new(writing(test), ":", &mount);
     engine.start();
-    assert!(engine.is_given());
+    assert!(engine.is_given(), "{}", engine.explained());
     let mounted = engine.exec(&[], "busybox grep ' / overlay ' /proc/mounts");
     let mounted = mounted.success();
     // Newer kernels call it so.
@@ -590,6 +596,23 @@ pub(crate) fn a_killed_creation_gives_the_mount_back(test: &Test) {
     engine.delete();
 }
 
+/// What another version has made is undone as far as its record tells.
+fn a_record_that_cannot_be_used(test: &Test) {
+    let engine = Engine::written(writing(test), ":");
+    engine.start();
+    let file = test_state(&engine.bundle).join("state.json");
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}"));
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    record["format"] = json!(9999);
+    fs::write(&file, record.to_string()).unwrap_or_else(|error| panic!("{error}"));
+    engine
+        .has(engine.bundle.on(&["state"]))
+        .output()
+        .failure()
+        .says(&["another version"]);
+    engine.delete();
+}
+
 pub(crate) fn reasons_for_none_all_the_same(test: &Test) {
     let over = "mount -t overlay overlay rootfs -o";
     let layers = "upperdir=$place/upper,workdir=$place/work";
@@ -608,9 +631,7 @@ pub(crate) fn reasons_for_none_all_the_same(test: &Test) {
         ),
     ] {
         let engine = Engine::new(writing(test), ":", &mount);
-        engine.bundle.save();
-        let dir = engine.bundle.dir.to_string_lossy().into_owned();
-        let text = engine.has(test.capsid(&["explain", &dir])).ok();
+        let text = engine.explained();
         assert!(text.contains(said), "{said}: {text}");
         let strict = engine
             .bundle

@@ -22,11 +22,14 @@ struct Found {
     ways: BTreeMap<String, u64>,
     /// Programs of others that were open for writing, by device and inode number.
     writable: BTreeMap<String, u64>,
+    /// Capabilities that any of them had, and could have had.
+    permitted: u64,
+    bounding: u64,
 }
 
 /// Looks through the descriptors and directories of all processes but itself and
-/// the first for a file of the host, and tries to open their programs for
-/// writing, again and again until a file appears.
+/// the first for a file of the host, at their capabilities, and tries to open their
+/// programs for writing, again and again until a file appears.
 pub(crate) fn stalk(canary: &str, until: &str) -> Outcome {
     let own = std::process::id().to_string();
     let mut found = Found::default();
@@ -48,6 +51,7 @@ pub(crate) fn stalk(canary: &str, until: &str) -> Outcome {
     }
     say(&json!({
         "rounds": found.rounds, "seen": found.seen, "ways": found.ways, "writable": found.writable,
+        "permitted": found.permitted, "bounding": found.bounding,
     })
     .to_string());
     Ok(ExitCode::SUCCESS)
@@ -55,6 +59,13 @@ pub(crate) fn stalk(canary: &str, until: &str) -> Outcome {
 
 impl Found {
     fn process(&mut self, process: &Path, canary: &str, held: &mut Vec<(u64, File)>) {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        let set = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        };
+        self.permitted |= set("CapPrm:").unwrap_or(0);
+        self.bounding |= set("CapBnd:").unwrap_or(0);
         let program = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_PATH)

@@ -399,7 +399,7 @@ fn clean_up(record: &Record, cgroup: Option<&Cgroup>) {
     {
         log::warning(error);
     }
-    if let Err(error) = crate::execute::overlay::undo(record) {
+    if let Err(error) = crate::execute::overlay::undo(record.overlay.as_ref(), &record.rootfs) {
         log::warning(error);
     }
     if let Some(rdt) = &record.rdt

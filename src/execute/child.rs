@@ -138,7 +138,7 @@ impl Walk<'_> {
                 self.write_proc(c"self/oom_score_adj", score.to_bytes())
             }
             EnterStep::Affinity(affinity) => restrict::set_affinity(&affinity.mask),
-            EnterStep::Early(step) => self.process(step),
+            EnterStep::Process(step) => self.process(step),
             EnterStep::Join(index, kind) => {
                 let namespace = self.handles.namespaces[*index].as_fd();
                 process::join_namespace(namespace, kind.flag())

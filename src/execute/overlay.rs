@@ -154,13 +154,10 @@ fn open_upper(path: &Path, namespace: &OwnedFd) -> Result<Upper> {
 
 impl Begun {
     /// What has to be in the container's record before [`finish`](Self::finish),
-    /// if anything is written. The name is no other container's.
+    /// if anything is written.
     pub fn record(&self, first: u32) -> Option<OverlayRecord> {
         let upper = self.upper.as_ref()?;
-        Some(OverlayRecord {
-            work: upper.path.join(format!("capsid-{first}")),
-            device: self.covers.0,
-        })
+        Some(OverlayRecord::new(&upper.path, first, self.covers.0))
     }
 
     /// Makes it, for a container with these ids. One that can be written gets a work
@@ -248,37 +245,39 @@ pub fn prepare(record: &OverlayRecord, rootfs: &Path) -> crate::error::Result<()
 /// # Errors
 /// [`Error::System`].
 pub fn flush(record: &Record) -> crate::error::Result<()> {
-    let engines = record
-        .overlay
-        .as_ref()
-        .and_then(|one| engines_mount(one, &record.rootfs));
-    let Some(engines) = engines else {
+    match &record.overlay {
+        Some(overlay) => show(overlay, &record.rootfs),
+        None => Ok(()),
+    }
+}
+
+fn show(overlay: &OverlayRecord, rootfs: &Path) -> crate::error::Result<()> {
+    let Some(engines) = engines_mount(overlay, rootfs) else {
         return Ok(());
     };
     mount::reconfigure(engines.as_fd()).map_err(|failure| {
         Error::system(
             "show the host what was written in",
-            record.rootfs.display(),
+            rootfs.display(),
             failure,
         )
     })
 }
 
-/// Gives the engine its mount back, and removes the work directory. For a container
-/// whose processes are gone.
+/// Gives the engine its mount on `rootfs` back, and removes the work directory. For a
+/// container whose processes are gone.
 ///
 /// # Errors
 /// [`Error::System`], to be tried again.
-pub fn undo(record: &Record) -> crate::error::Result<()> {
-    let Some(overlay) = &record.overlay else {
+pub fn undo(overlay: Option<&OverlayRecord>, rootfs: &Path) -> crate::error::Result<()> {
+    let Some(overlay) = overlay else {
         return Ok(());
     };
-    if let Some(engines) = engines_mount(overlay, &record.rootfs) {
-        set_read_only(&engines, false).map_err(|failure| {
-            Error::system("make writable again", record.rootfs.display(), failure)
-        })?;
+    if let Some(engines) = engines_mount(overlay, rootfs) {
+        set_read_only(&engines, false)
+            .map_err(|failure| Error::system("make writable again", rootfs.display(), failure))?;
     }
-    flush(record)?;
+    show(overlay, rootfs)?;
     overlay.remove_work()
 }
 

@@ -337,29 +337,30 @@ fn available(user_namespace: bool, facts: &Facts) -> u64 {
     }
 }
 
-/// Whether limits must be set before a user namespace is entered, in which the
-/// process of a privileged caller may no longer raise them.
-fn sets_limits_early(facts: &Facts, user_namespace: bool) -> bool {
-    facts.privileged && user_namespace
+/// Whether limits must be set at the very beginning: in a user namespace, or once it
+/// has given up the privilege, the process of a privileged caller may no longer raise
+/// them.
+fn sets_limits_early(facts: &Facts, loses_privilege: bool) -> bool {
+    facts.privileged && loses_privilege
 }
 
 /// The limits that are set so early.
-fn early_limits(process: &Process, facts: &Facts, user_namespace: bool) -> Vec<ProcessStep> {
-    match sets_limits_early(facts, user_namespace) {
+fn early_limits(process: &Process, facts: &Facts, loses_privilege: bool) -> Vec<ProcessStep> {
+    match sets_limits_early(facts, loses_privilege) {
         true => process::limits(process),
         false => Vec::new(),
     }
 }
 
-/// What the process may not do once it is in its user namespace: besides limits,
+/// What the process may not do later, when it has lost the privilege: besides limits,
 /// pipes of the host's root are to become those of the program's user.
 fn early(
     process: &Process,
     facts: &Facts,
-    user_namespace: bool,
+    loses_privilege: bool,
     given: Option<u32>,
 ) -> Vec<ProcessStep> {
-    let mut early = early_limits(process, facts, user_namespace);
+    let mut early = early_limits(process, facts, loses_privilege);
     let terminal = process.terminal().unwrap_or(false);
     let uid = given.and_then(|first| process.user().uid().checked_add(first));
     early.extend(uid.filter(|_| !terminal).map(ProcessStep::StdioOwner));

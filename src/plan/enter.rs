@@ -155,7 +155,7 @@ fn early(wanted: &Namespaces, circumstances: &Circumstances) -> Result<Vec<Enter
     let mut steps = Vec::new();
     if wanted.joins(Kind::User) || circumstances.given {
         let early = circumstances.early.iter().cloned().map(Box::new);
-        steps.extend(early.map(EnterStep::Early));
+        steps.extend(early.map(EnterStep::Process));
     }
     if let Some(score) = circumstances.oom_score_adj {
         let score = c_string(score.to_string(), "/process/oomScoreAdj")?;
@@ -175,6 +175,13 @@ impl Enter {
             },
             _ => None,
         })
+    }
+
+    /// Has the joiner give up privileges before anyone in the container can see its
+    /// child: whoever may trace others inside would have them by tracing it.
+    pub fn give_up(&mut self, steps: [ProcessStep; 2]) {
+        let steps = steps.map(Box::new).map(EnterStep::Process);
+        self.joiner.extend(steps);
     }
 
     /// Has the joiner do what needs the host's files, and close them, before anyone
@@ -197,7 +204,7 @@ pub fn for_exec(
     early: Vec<ProcessStep>,
 ) -> Result<Enter, Problem> {
     let early = early.into_iter().map(Box::new);
-    let mut steps: Vec<_> = early.map(EnterStep::Early).collect();
+    let mut steps: Vec<_> = early.map(EnterStep::Process).collect();
     if let Some(affinity) = initial_affinity {
         steps.push(EnterStep::Affinity(affinity));
     }

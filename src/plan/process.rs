@@ -3,6 +3,7 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
+use caps::Capability;
 use oci_spec::runtime::{
     IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag,
     LinuxSchedulerPolicy, PosixRlimitType, Process, Scheduler,
@@ -300,9 +301,46 @@ pub fn ending(ending: Ending, process_steps: &mut [ProcessStep], program: &str) 
     steps
 }
 
+/// What one more process needs before it becomes the program's user: to give a
+/// terminal away, to enter a directory, to change its ids and its capabilities.
+const ON_THE_WAY: [Capability; 5] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETPCAP,
+];
+
+/// Takes out of the process phase what can go before the process is seen by others,
+/// and gives up what is neither the program's nor needed on the way.
+pub fn give_up(steps: &mut Vec<ProcessStep>, available: u64) -> Option<[ProcessStep; 2]> {
+    let mut kept = ON_THE_WAY.iter().fold(0, |set, one| set | one.bitmask());
+    for step in steps.iter() {
+        kept |= match step {
+            ProcessStep::Capabilities { permitted, .. } => *permitted,
+            ProcessStep::Scheduler(_) | ProcessStep::IoPriority(_) => {
+                Capability::CAP_SYS_NICE.bitmask()
+            }
+            _ => 0,
+        };
+    }
+    let kept = kept & available;
+    let bounding = |step: &ProcessStep| matches!(step, ProcessStep::Bounding(_));
+    let bounding = steps.iter().position(bounding)?;
+    Some([
+        steps.remove(bounding),
+        ProcessStep::Capabilities {
+            effective: kept,
+            permitted: kept,
+            inheritable: 0,
+            ambient: 0,
+        },
+    ])
+}
+
 /// Adds CAP_SYS_ADMIN to the capability step and gives back the step as it was.
 fn keep_admin(steps: &mut [ProcessStep]) -> Option<ProcessStep> {
-    let admin = caps::Capability::CAP_SYS_ADMIN.bitmask();
+    let admin = Capability::CAP_SYS_ADMIN.bitmask();
     let step = steps
         .iter_mut()
         .find(|step| matches!(step, ProcessStep::Capabilities { .. }))?;

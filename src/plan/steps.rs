@@ -18,8 +18,8 @@ pub enum EnterStep {
     OomScoreAdj(CString),
     /// Pin the process to CPUs before it enters the container's cgroup.
     Affinity(Affinity),
-    /// A property of the process, while it may still have it: a resource limit.
-    Early(Box<ProcessStep>),
+    /// A property of the process, while it may still have it, or before others see it.
+    Process(Box<ProcessStep>),
     /// Join a namespace by its file; the index counts the plan's paths.
     Join(usize, crate::spec::namespaces::Kind),
     /// Join several namespaces of the container's first process.
@@ -75,7 +75,7 @@ impl fmt::Display for EnterStep {
         match self {
             EnterStep::OomScoreAdj(score) => write!(f, "set oom_score_adj to {}", Text(score)),
             EnterStep::Affinity(affinity) => write!(f, "run on CPUs {}", affinity.list),
-            EnterStep::Early(step) => step.fmt(f),
+            EnterStep::Process(step) => step.fmt(f),
             EnterStep::Join(_, kind) => {
                 write!(f, "join the {} namespace given by path", kind.name())
             }

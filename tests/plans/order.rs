@@ -8,6 +8,9 @@ use super::cases;
 
 const SYS_ADMIN: u64 = 1 << 21;
 
+/// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_SETGID, CAP_SETUID, CAP_SETPCAP; CAP_SYS_NICE.
+const ON_THE_WAY: u64 = 1 | 1 << 1 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 23;
+
 /// Steps of a lower rank come first; of the same rank, in any order.
 fn in_order<S: std::fmt::Debug>(steps: &[S], rank: impl Fn(&S) -> u8) {
     for pair in steps.windows(2) {
@@ -30,6 +33,29 @@ fn every_plan(mut check: impl FnMut(&Plan)) {
         }
     }
     assert!(plans >= 50, "{plans} plans");
+}
+
+/// What a process is given or gives up while it enters namespaces.
+fn properties(steps: &[EnterStep]) -> impl Iterator<Item = &ProcessStep> {
+    steps.iter().filter_map(|step| match step {
+        EnterStep::Process(step) => Some(step.as_ref()),
+        _ => None,
+    })
+}
+
+fn permitted_to(step: &ProcessStep) -> Option<u64> {
+    match step {
+        ProcessStep::Capabilities { permitted, .. } => Some(*permitted),
+        _ => None,
+    }
+}
+
+/// Whether a step leaves the process with less than it had.
+fn gives_up(step: &ProcessStep) -> bool {
+    matches!(
+        step,
+        ProcessStep::Bounding(_) | ProcessStep::Capabilities { .. }
+    )
 }
 
 fn joins(step: &EnterStep) -> bool {
@@ -60,6 +86,19 @@ fn who_enters_a_container_cannot_be_traced_from_it() {
             .iter()
             .any(|step| matches!(step, EnterStep::JoinProcess(_)));
         assert!(!running || last, "nothing of the host is open inside");
+        let given_up: Vec<_> = properties(joiner).filter(|step| gives_up(step)).collect();
+        match given_up[..] {
+            [] => assert!(!running, "privileges that others inside could take"),
+            [
+                ProcessStep::Bounding(_),
+                ProcessStep::Capabilities { permitted, .. },
+            ] => {
+                let program = plan.process.iter().find_map(permitted_to);
+                let more = permitted & !program.unwrap_or(0) & !ON_THE_WAY;
+                assert_eq!(more, 0, "more than the program has: {more:x}");
+            }
+            _ => panic!("{given_up:?}"),
+        }
     });
 }
 
@@ -68,7 +107,8 @@ fn namespaces_are_entered_while_privileges_allow() {
     every_plan(|plan| {
         in_order(&plan.enter.joiner, |step| match step {
             // The files below /proc/self change hands with the user namespace.
-            EnterStep::Affinity(_) | EnterStep::Early(_) | EnterStep::OomScoreAdj(_) => 0,
+            EnterStep::Process(step) if gives_up(step) => 7,
+            EnterStep::Affinity(_) | EnterStep::Process(_) | EnterStep::OomScoreAdj(_) => 0,
             EnterStep::Hide => 1,
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 2,
             // What the host's root makes, in a network that is joined or in none.
@@ -76,18 +116,18 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::NewUserNamespace | EnterStep::JoinGiven => 4,
             EnterStep::IdMaps => 5,
             EnterStep::TimeOffsets(_) => 6,
-            EnterStep::Label(_) => 7,
-            EnterStep::CloseDescriptors(_) => 8,
+            EnterStep::Label(_) => 8,
+            EnterStep::CloseDescriptors(_) => 9,
             EnterStep::AwaitCgroup
             | EnterStep::AwaitClass
             | EnterStep::AwaitTracer
             | EnterStep::NewCgroupNamespace
-            | EnterStep::NetDevices => 9,
+            | EnterStep::NetDevices => 10,
         });
         in_order(&plan.enter.first, |step| match step {
             // Whatever a step costs is counted, and limited.
             EnterStep::AwaitCgroup | EnterStep::AwaitClass | EnterStep::AwaitTracer => 0,
-            EnterStep::Affinity(_) | EnterStep::Early(_) | EnterStep::OomScoreAdj(_) => 1,
+            EnterStep::Affinity(_) | EnterStep::Process(_) | EnterStep::OomScoreAdj(_) => 1,
             // newuidmap looks at who owns /proc/PID, which hiding changes.
             EnterStep::IdMaps => 2,
             EnterStep::Hide => 3,
@@ -222,8 +262,11 @@ fn privileges_go_last_and_for_good() {
             |step| matches!(step, ProcessStep::Capabilities { .. }),
             |step| matches!(step, ProcessStep::FindProgram),
         ];
+        let early =
+            properties(&plan.enter.joiner).filter(|step| matches!(step, ProcessStep::Bounding(_)));
+        let all: Vec<_> = early.chain(&plan.process).collect();
         for (index, is) in once.into_iter().enumerate() {
-            assert_eq!(count(&plan.process, is), 1, "{index}");
+            assert_eq!(count(&all, |step| is(step)), 1, "{index}");
         }
     });
 }
@@ -265,7 +308,8 @@ fn a_filter_can_be_loaded_and_leaves_no_privilege_behind() {
             ProcessStep::Bounding(set) => Some(set & SYS_ADMIN != 0),
             _ => None,
         };
-        let asked = plan.process.iter().find_map(bounding).unwrap();
+        let early = properties(&plan.enter.joiner);
+        let asked = early.chain(&plan.process).find_map(bounding).unwrap();
         let late = plan.exec.iter().find_map(|step| match step {
             ExecStep::Process(step) => admin(step),
             _ => None,

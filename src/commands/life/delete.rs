@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::scope;
@@ -13,7 +14,7 @@ use crate::error::{Error, Life, Result};
 use crate::execute::alive::{self, Init};
 use crate::execute::cgroup::Cgroup;
 use crate::execute::{overlay, rdt};
-use crate::state::{self, Container, Record, Status};
+use crate::state::{self, Container, OverlayRecord, Record, Status};
 use crate::sys;
 
 /// How long another command may hold the container, and how long a killed
@@ -78,7 +79,7 @@ fn remove(root: &Path, id: &str, force: bool) -> Result<Option<Record>> {
     if let Some(cgroup) = Cgroup::of(&record)? {
         clear(&cgroup)?;
     }
-    overlay::undo(&record)?;
+    overlay::undo(record.overlay.as_ref(), &record.rootfs)?;
     if let Some(rdt) = &record.rdt {
         rdt::leave(rdt)?;
     }
@@ -122,7 +123,7 @@ fn clear(cgroup: &Cgroup) -> Result<()> {
 }
 
 /// Removes a container whose record cannot be used, with what the record still
-/// tells: another version's names its process and cgroup as this one's does.
+/// tells: another version's names its process, cgroup and overlay as this one's does.
 fn salvage(container: &Container) -> Result<()> {
     let record = container.load_raw().unwrap_or(Value::Null);
     let pid = record
@@ -145,5 +146,11 @@ fn salvage(container: &Container) -> Result<()> {
     {
         clear(&cgroup)?;
     }
+    let overlay = record
+        .get("overlay")
+        .and_then(|told| OverlayRecord::deserialize(told).ok())
+        .filter(OverlayRecord::is_named_so);
+    let rootfs = record.get("rootfs").and_then(Value::as_str);
+    overlay::undo(overlay.as_ref(), Path::new(rootfs.unwrap_or_default()))?;
     container.remove()
 }

@@ -8,10 +8,11 @@ use super::{
 };
 use crate::error::Problem;
 use crate::host::Facts;
+use crate::plan::enter::{self, Enter};
 use crate::plan::landlock::Whose;
 use crate::plan::process::{self, Ending, Surroundings};
 use crate::plan::steps::{Affinity, EnterStep, ProcessStep, RootStep};
-use crate::plan::{Plan, enter, filter, program};
+use crate::plan::{Plan, filter, program};
 use crate::policy::landlock::Fence;
 use crate::seccomp::{Asks, Filter};
 use crate::spec::namespaces::Kind;
@@ -49,26 +50,23 @@ pub struct Target {
 pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let (initial, last) = affinities(process).map_err(one)?;
     let in_user_namespace = target.differing & Kind::User.flag() != 0;
+    let has_joiner = target.differing & Kind::Pid.flag() != 0;
+    let loses_privilege = in_user_namespace || has_joiner;
+    let available = available(in_user_namespace, facts);
     let surroundings = Surroundings {
         keyring: target.new_keyring.then(|| format!("_ses.{}", target.id)),
         new_network: false,
         routes: Vec::new(),
         may_set_groups: target.may_set_groups,
-        available_capabilities: available(in_user_namespace, facts),
+        available_capabilities: available,
         names: (None, None),
-        early_limits: sets_limits_early(facts, in_user_namespace),
+        early_limits: sets_limits_early(facts, loses_privilege),
         init: false,
         die_with_parent: false,
     };
-    let early = early(process, facts, in_user_namespace, target.given);
-    let enter = enter::for_exec(target.differing, process.oom_score_adj(), initial, early);
-    let mut enter = enter.map_err(one)?;
-    if target.awaits_class {
-        enter.first.insert(0, EnterStep::AwaitClass);
-    }
-    if target.awaits_cgroup {
-        enter.await_cgroup();
-    }
+    let early = early(process, facts, loses_privilege, target.given);
+    let score = process.oom_score_adj();
+    let mut enter = entering(target, score, initial, early).map_err(one)?;
     let (mut steps, warnings) = process::steps(process, &surroundings).map_err(one)?;
     let (domain, policy) = (target.personality.as_ref(), target.memory_policy.as_ref());
     let inherited = of_linux(domain, policy).map_err(one)?;
@@ -76,21 +74,23 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     steps.splice(1..1, inherited.into_iter().chain(last));
     let root = root_of_exec(process, facts, target, in_user_namespace)?;
     let first_closed = 3 + target.preserved_fds;
-    let mut labels = process::labels(process).map_err(one)?;
-    if !enter.joiner.is_empty() {
-        enter.leave_the_host(std::mem::take(&mut labels), first_closed);
-    }
-    let ending = Ending {
+    let mut ending = Ending {
         park: false,
         hooks: Vec::new(),
         first_closed,
         init: None,
         filter: filter::plan(&target.filter, Asks::Nobody)?,
         traced: None,
-        labels,
+        labels: process::labels(process).map_err(one)?,
         restrict: handled_files(&root),
     };
+    let labels_of_joiner = has_joiner.then(|| std::mem::take(&mut ending.labels));
     let exec = process::ending(ending, &mut steps, program_name(process));
+    if has_joiner {
+        let given_up = process::give_up(&mut steps, available);
+        given_up.into_iter().for_each(|steps| enter.give_up(steps));
+        enter.leave_the_host(labels_of_joiner.unwrap_or_default(), first_closed);
+    }
     let plan = Plan {
         cgroup: None,
         ids: None,
@@ -105,6 +105,22 @@ pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
         program: program::program(process, &environment(process, 0, false)).map_err(one)?,
     };
     Ok((plan, warnings))
+}
+
+fn entering(
+    target: &Target,
+    oom_score_adj: Option<i32>,
+    affinity: Option<Affinity>,
+    early: Vec<ProcessStep>,
+) -> Result<Enter, Problem> {
+    let mut enter = enter::for_exec(target.differing, oom_score_adj, affinity, early)?;
+    if target.awaits_class {
+        enter.first.insert(0, EnterStep::AwaitClass);
+    }
+    if target.awaits_cgroup {
+        enter.await_cgroup();
+    }
+    Ok(enter)
 }
 
 /// What one more process does with the root file system it finds.
