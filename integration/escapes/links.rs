@@ -51,10 +51,11 @@ fn cve_2019_19921(test: &Test) {
     }
 }
 
-/// CVE-2026-88265: the null device of the image, nothing mounted on /dev.
+/// CVE-2026-88265: the null device of the image, nothing mounted on /dev. The stream is
+/// read as what it is, for its name is a link of the image, too.
 fn cve_2026_88265(test: &Test) {
     let outside = outside(test);
-    let mut bundle = Bundle::new(test).args(&["cat", "/dev/stdin"]);
+    let mut bundle = Bundle::new(test).args(&["cat", "/proc/self/fd/0"]);
     for mount in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
         bundle = bundle.without_mount(mount);
     }

@@ -15,8 +15,11 @@ cases! {
     ALL []: cve_2021_30465, cve_2024_45310;
 }
 
-/// How often a container starts meanwhile. With every role that is more than a thousand.
-const ATTEMPTS: u32 = 340;
+/// How often something is mounted meanwhile, in each role.
+const ATTEMPTS: u32 = 1000;
+
+/// How many mounts each container has. The first that is refused is its last.
+const MOUNTS: u32 = 4;
 
 /// A volume of two containers, in which a directory and a link to the host change
 /// places without end.
@@ -59,26 +62,29 @@ fn mounts(below: &Path) -> usize {
 fn race(test: &Test, below: &str, kinds: [&str; 2]) {
     let mut swapped = swapped(test);
     let before = listing(&swapped.outside);
-    let (mut started, mut refused) = (0u32, 0u32);
-    for attempt in 0..ATTEMPTS {
-        let kind = kinds[attempt as usize % 2];
-        let volume = swapped.volume.display().to_string();
-        let place = format!("/var/d/{}", below.replace('#', &attempt.to_string()));
-        let mount = match kind {
-            "bind" => {
-                json!({ "destination": place, "type": "bind", "source": volume, "options": ["bind"] })
-            }
-            other => json!({ "destination": place, "type": other, "source": other }),
-        };
-        let bundle = Bundle::new(test)
-            .mount(json!({ "destination": "/var", "type": "bind", "source": volume, "options": ["bind"] }))
-            .mount(mount)
-            .args(&["try-open", &swapped.outside.join("canary").display().to_string()]);
+    let volume = swapped.volume.display().to_string();
+    let canary = swapped.outside.join("canary").display().to_string();
+    let (mut attempt, mut started, mut refused) = (0u32, 0u32, 0u32);
+    while attempt < ATTEMPTS {
+        let mut bundle = Bundle::new(test).args(&["try-open", &canary]).mount(json!({
+            "destination": "/var", "type": "bind", "source": volume, "options": ["bind"]
+        }));
+        for number in 0..MOUNTS {
+            let number = (attempt + number).to_string();
+            let place = format!("/var/d/{}", below.replace('#', &number));
+            bundle = bundle.mount(match kinds[(started + refused) as usize % 2] {
+                "bind" => {
+                    json!({ "destination": place, "type": "bind", "source": volume, "options": ["bind"] })
+                }
+                other => json!({ "destination": place, "type": other, "source": other }),
+            });
+        }
         let output = bundle.run();
         holds!(output.text() != "ok", "the canary was read: {output:?}");
+        // Of those after the one that was refused nobody knows: none is counted.
         match output.code {
-            1 if output.text() == "ENOENT" => started += 1,
-            1 => refused += 1,
+            1 if output.text() == "ENOENT" => (attempt, started) = (attempt + MOUNTS, started + 1),
+            1 => (attempt, refused) = (attempt + 1, refused + 1),
             _ => output.fail("a container, or none"),
         }
         holds!(

@@ -95,28 +95,39 @@ fn ids_that_lead_out(test: &Test) {
 }
 
 /// Annotations are written by whoever wrote the manifest: they configure nothing that
-/// is not listed (CVE-2024-3154, CVE-2026-53488).
+/// is not listed (CVE-2024-3154, CVE-2026-53488). Each comes on its own: one that is
+/// refused must not hide what another does.
 fn annotations_of_engines(test: &Test) {
     let outside = outside(test);
     let file = outside.join("by-annotation").display().to_string();
-    let bundle = Bundle::new(test).args(&["report"]).edit(|config| {
-        config["annotations"] = json!({
-            "io.containerd.log": format!("binary:///bin/touch?{file}"),
-            "run.oci.handler": "krun", "run.oci.hooks.stderr": file, "run.oci.hooks.stdout": file,
-            "run.oci.keep_original_groups": "1", "run.oci.mount_context_type": "context",
-            "org.systemd.property.ExecStopPost": format!("[('/bin/touch', ['touch', '{file}'], false)]"),
-            "io.kubernetes.cri-o.userns-mode": "host",
-        });
-    });
+    let log = format!("binary:///bin/touch?{file}");
+    let stop = format!("[('/bin/touch', ['touch', '{file}'], false)]");
     let before = listing(&outside);
-    let output = bundle.run();
-    holds!(listing(&outside) == before, "an annotation made a file");
-    // Refused, or without any effect.
-    if output.code == 0 && test.role != crate::roles::Role::Single {
-        let groups = output.json()["groups"].clone();
-        holds!(groups == json!([]), "groups of the caller: {groups}");
+    for (name, value) in [
+        ("io.containerd.log", &*log),
+        ("run.oci.handler", "krun"),
+        ("run.oci.hooks.stderr", &file),
+        ("run.oci.hooks.stdout", &file),
+        ("run.oci.keep_original_groups", "1"),
+        ("run.oci.mount_context_type", "context"),
+        ("org.systemd.property.ExecStopPost", &stop),
+        ("io.kubernetes.cri-o.userns-mode", "host"),
+    ] {
+        let bundle = Bundle::new(test)
+            .args(&["report"])
+            .edit(|config| config["annotations"] = json!({ name: value }));
+        let output = bundle.run();
+        holds!(listing(&outside) == before, "{name} made a file");
+        // Refused, or without any effect.
+        if output.code == 0 && test.role != crate::roles::Role::Single {
+            let groups = output.json()["groups"].clone();
+            holds!(
+                groups == json!([]),
+                "{name}: groups of the caller: {groups}"
+            );
+        }
+        bundle.assert_nothing_left();
     }
-    bundle.assert_nothing_left();
 }
 
 /// Something is mounted over the file that the runtime is about to write.

@@ -60,14 +60,16 @@ fn cve_2016_3697(test: &Test) {
     let long = long.and_then(|file| file.set_len(1 << 40));
     assert!(long.is_ok(), "{long:?}");
     let container = bundle.ready();
-    let status = fs::read_to_string(format!("/proc/{}/status", container.pid()));
-    let ids = status.unwrap_or_default();
+    let status = container.exec(&["--user", "0"], &["cat", "/proc/1/status"]);
     let first = |name: &str| {
-        let line = ids.lines().find(|line| line.starts_with(name));
+        let mut lines = status.stdout.lines();
+        let line = lines.find(|line| line.starts_with(name));
         line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok())
     };
-    let root = test.who().uid;
-    holds!(first("Uid:") != Some(root), "user 1000 became root: {ids}");
+    for name in ["Uid:", "Gid:"] {
+        let id = first(name);
+        holds!(id == Some(1000), "user 1000 became {name} {id:?}");
+    }
     let report = container.exec_report(&["--user", "1000"]);
     let uids = report.at("/uids");
     holds!(uids == &json!([1000, 1000, 1000, 1000]), "{uids}");

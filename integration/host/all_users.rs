@@ -155,7 +155,9 @@ fn hostile_directories(test: &Test) {
     let copy = fs::read(&record).unwrap_or_default();
     test.make_file(&place("another"), &copy);
     // Of root, in the user's directory: what a user could not have put there.
-    fs::write(place("roots"), &copy).unwrap_or_else(|error| panic!("{error}"));
+    let mut roots: Value = serde_json::from_slice(&copy).unwrap_or_default();
+    roots["id"] = json!("roots");
+    fs::write(place("roots"), roots.to_string()).unwrap_or_else(|error| panic!("{error}"));
     test.make_file(&own.join("file"), "");
     // Others' runtime directories: a link, one that belongs to somebody else, no number.
     symlink(own.parent().unwrap_or(&own), users.join("4242")).unwrap_or_else(|e| panic!("{e}"));
@@ -166,10 +168,19 @@ fn hostile_directories(test: &Test) {
     let (found, said) = list(test, &users);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0]["id"], json!(bundle.id));
-    for name in [
-        "fifo", "link", "giant", "nonsense", "another", "roots", "4242", "4243",
+    for (name, why) in [
+        ("fifo", "is no regular file"),
+        ("link", "ELOOP"),
+        ("giant", "has more than"),
+        ("nonsense", "is no record of this capsid"),
+        ("another", "is of another version or container"),
+        ("roots", "belongs to user 0"),
+        ("4242", "ENOTDIR"),
+        ("4243", "and not to 4243"),
     ] {
-        assert!(said.contains(&format!("/{name}: ")), "{name}: {said}");
+        let told = |line: &&str| line.contains(&format!("/{name}: "));
+        let line = said.lines().find(told).unwrap_or_default();
+        assert!(line.contains(why), "{name}: {said}");
     }
     assert!(!said.contains('\u{1b}'), "{said:?}");
     for id in ["fifo", "giant", "link", "linked"] {

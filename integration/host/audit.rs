@@ -299,24 +299,31 @@ fn a_full_disk(test: &Test) {
     let file = disk.join("audit.log");
     let view = |fill: &str| {
         format!(
-            "mount -t tmpfs -o size=8k tmpfs {0}; {fill}\n\
-             trap 'cp {0}/audit.log {0}.copy' EXIT",
+            "mount -t tmpfs -o size=8k tmpfs {0}; {fill}",
             disk.display()
         )
     };
-    let bundle = Bundle::new(test).args(&["exit", "7"]);
     let text = policy(&file, json!({ "required": true }));
-    let fill = format!(
-        "head -c 8000 /dev/zero > {0}/fill; : > {0}/audit.log",
-        disk.display()
-    );
-    let call = bundle.run_call(&[]).obeying(test, &text, &view(&fill));
-    call.output().code(1).says(&["ENOSPC", "required"]);
-    bundle.assert_nothing_left();
+    let created = Bundle::new(test).args(&["sleep"]);
+    let container = created.create();
+    // Two pages are taken, and there is no room for the line or a hundred bytes.
+    for (taken, begun) in [(8000, 0), (4096, 3996)] {
+        let fill = format!(
+            "head -c {taken} /dev/zero > {0}/fill\n\
+             head -c {begun} /dev/zero | tr '\\0' x > {0}/audit.log",
+            disk.display()
+        );
+        // It has one event.
+        let call = created.on(&["start"]).obeying(test, &text, &view(&fill));
+        call.output().code(1).says(&["ENOSPC", "required"]);
+        assert_eq!(container.status(), "created");
+    }
+    container.end();
     // Half a line is there, and then the disk has room again.
     let start = "{\"time\":\"2026-11-25T21:50:00.000000000Z\",\"event\":\"sta";
     let file = log(test);
     test.make_file(&file, start);
+    let bundle = Bundle::new(test).args(&["exit", "7"]);
     let call = bundle.run_call(&[]);
     call.obeying(test, &policy(&file, json!({})), "")
         .output()
@@ -407,7 +414,7 @@ fn the_file_is_roots(test: &Test) {
 }
 
 /// A journal of the test's own, where capsid looks for it, and the change to its view.
-fn journal(test: &Test) -> (UnixDatagram, String) {
+pub(crate) fn journal(test: &Test) -> (UnixDatagram, String) {
     let place = test.path("j");
     test.make_dir(&place);
     let socket = place.join("socket");
@@ -426,7 +433,7 @@ fn journal(test: &Test) -> (UnixDatagram, String) {
     (journal, view)
 }
 
-fn entry(journal: &UnixDatagram) -> Vec<(String, String)> {
+pub(crate) fn entry(journal: &UnixDatagram) -> Vec<(String, String)> {
     let mut buffer = vec![0; 1 << 16];
     let length = journal
         .recv(&mut buffer)

@@ -54,6 +54,8 @@ pub(crate) enum Need {
     Systemd,
     /// `CAPSID_TEST_DISK` names a disk that may be written to.
     Disk,
+    /// `CAPSID_TEST_VERITY` names a directory where files can have fs-verity.
+    Verity,
     /// The cgroup controller `cpuset`, and two processors.
     Cpuset,
     /// The cgroup controller `hugetlb`, and free pages of 2 MiB.

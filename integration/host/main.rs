@@ -34,11 +34,13 @@ mod hooks;
 mod identity;
 mod images;
 mod init;
+mod journal;
 mod kernel_views;
 mod landlock;
 mod lifecycle;
 mod limits;
 mod lists;
+mod locked;
 mod machine;
 mod mounts;
 mod namespaces;
@@ -73,6 +75,7 @@ mod supervisors;
 mod systemd;
 mod terminal;
 mod units;
+mod verity;
 
 use cases::{Case, Skip};
 use machine::Machine;
@@ -122,6 +125,7 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("hooks", hooks::cases()),
         ("namespaces", namespaces::cases()),
         ("given", given::cases()),
+        ("locked", locked::cases()),
         ("overlays", overlays::cases()),
         ("old_overlays", old_overlays::cases()),
         ("devices", devices::cases()),
@@ -147,8 +151,10 @@ fn groups() -> Vec<(&'static str, Vec<Case>)> {
         ("controllers", controllers::cases()),
         ("controllers", delegation::cases()),
         ("hardware", hardware::cases()),
+        ("hardware", verity::cases()),
         ("systemd", systemd::cases()),
         ("systemd", scopes::cases()),
+        ("systemd", journal::cases()),
         ("controllers", defaults::cases()),
         ("escapes", escapes::cases()),
         ("images", images::cases()),

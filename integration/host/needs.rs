@@ -48,6 +48,12 @@ pub(crate) fn missing(need: Need) -> Option<Skip> {
             "disk",
             "CAPSID_TEST_DISK names no disk; integration/machine/run has one",
         ),
+        Need::Verity => (
+            verity().is_some(),
+            "fs-verity",
+            "CAPSID_TEST_VERITY names no directory on a file system with fs-verity; \
+             integration/machine/run --qemu has one",
+        ),
         Need::Io => (
             has_controller("io") && has_block_device(),
             "controllers",
@@ -163,6 +169,12 @@ pub(crate) fn debian_rootfs() -> Option<PathBuf> {
 pub(crate) fn disk() -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os("CAPSID_TEST_DISK")?);
     path.exists().then_some(path)
+}
+
+/// A directory of everybody where files can have fs-verity.
+pub(crate) fn verity() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CAPSID_TEST_VERITY")?);
+    path.is_dir().then_some(path)
 }
 
 /// The name of an RDMA device.

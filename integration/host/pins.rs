@@ -5,18 +5,19 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::{Value, json};
 
+use crate::audit::{entry, journal};
 use crate::bundle::Bundle;
 use crate::cases::cases;
 use crate::roles::Test;
 
 cases! {
     ALL []: what_has_its_digest_runs, what_was_changed_is_refused, exec_holds_the_configuration,
-        a_digest_is_a_digest, mount_points_are_not_measured;
-    ALL [RealRoot]: a_mismatch_is_written_down;
+        a_digest_is_a_digest, explain_shows_what_is_demanded;
+    ALL [RealRoot]: a_mismatch_is_written_down, mount_points_are_not_measured;
     ROOT []: a_root_that_is_swapped;
 }
 
-fn digest(test: &Test, path: &std::path::Path) -> String {
+pub(crate) fn digest(test: &Test, path: &std::path::Path) -> String {
     test.capsid(&["digest", &path.to_string_lossy()])
         .ok()
         .trim()
@@ -85,7 +86,35 @@ fn what_was_changed_is_refused(test: &Test) {
     fs::remove_file(&two).unwrap_or_else(|error| panic!("{error}"));
     refused("a name less");
     fs::copy(&file, &two).unwrap_or_else(|error| panic!("{error}"));
+    test.give(&two);
     refused("a copy is no hard link");
+    fs::remove_file(&two)
+        .and_then(|()| fs::hard_link(&file, &two))
+        .unwrap_or_else(|error| panic!("{error}"));
+    put_back();
+    let renamed = empty.with_file_name("emptz");
+    fs::rename(&empty, &renamed).unwrap_or_else(|error| panic!("{error}"));
+    refused("a name that comes at the same place");
+    fs::rename(&renamed, &empty).unwrap_or_else(|error| panic!("{error}"));
+    put_back();
+    if test.machine.root {
+        std::os::unix::fs::chown(&empty, Some(4243), None).unwrap_or_else(|e| panic!("{e}"));
+        refused("an owner");
+        std::os::unix::fs::chown(&empty, Some(test.who().uid), Some(4243))
+            .unwrap_or_else(|e| panic!("{e}"));
+        refused("a group");
+        test.give(&empty);
+        put_back();
+        // It goes when the owner is set.
+        let command = std::process::Command::new(&test.machine.probe)
+            .arg("set-capability")
+            .arg(&empty)
+            .status();
+        assert!(command.is_ok_and(|status| status.success()));
+        refused("a capability");
+        test.give(&empty);
+        put_back();
+    }
     bundle.run_call(&[]).output().code(7);
 }
 
@@ -131,23 +160,92 @@ fn a_digest_is_a_digest(test: &Test) {
     }
 }
 
+/// The lines of `explain` about digests; a step holds the measured directory. What
+/// `create` refuses `explain` refuses with the same words.
+fn explain_shows_what_is_demanded(test: &Test) {
+    let bundle = Bundle::new(test).args(&["exit", "7"]);
+    let rootfs = digest(test, &bundle.rootfs());
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    bundle.save();
+    let file = bundle.dir.join("config.json");
+    let dir = bundle.dir.display().to_string();
+    let explain = |flags: &[&str]| {
+        test.capsid(&[&["explain"], flags, &[&dir]].concat())
+            .output()
+    };
+    let line = |at: &std::path::Path, digest: &str, by: &str| {
+        let at = at.display();
+        format!("pin: {at} has the digest {digest}, as {by} demands\n")
+    };
+    let held = "is the directory that was measured";
+    let plan = explain(&[]).success().stdout;
+    assert!(plan.starts_with("hardening: "), "{plan}");
+    assert!(!plan.contains("pin: ") && !plan.contains(held), "{plan}");
+    let config = digest(test, &file);
+    let both = explain(&["--pin-config", &config, "--pin-rootfs", &rootfs]);
+    let both = both.success().stdout;
+    let lines = [
+        line(&file, &config, "--pin-config"),
+        line(&bundle.rootfs(), &rootfs, "--pin-rootfs"),
+    ];
+    assert!(both.starts_with(&lines.concat()), "{both}");
+    assert!(
+        both.matches("pin: ").count() == 2 && both.contains(held),
+        "{both}"
+    );
+    for flag in ["--pin-config", "--pin-rootfs"] {
+        let said = explain(&[flag, &wrong]).code(1).says(&[flag, &wrong]);
+        let create = bundle.create_call(&[flag, &wrong]).output().code(1);
+        let why = |text: &str| text.split_once("its digest").map(|(_, why)| why.to_owned());
+        assert!(why(&said.stderr).is_some(), "{said:?}");
+        assert_eq!(why(&said.stderr), why(&create.stderr));
+        assert_eq!(said.stdout, "");
+    }
+    let annotated = |digest: &str| {
+        let bundle = Bundle::new(test).edit(|config| {
+            config["annotations"] = json!({ "dev.capsid.digest.rootfs": digest });
+        });
+        bundle.save();
+        let dir = bundle.dir.display().to_string();
+        (test.capsid(&["explain", &dir]).output(), bundle.rootfs())
+    };
+    let (same, root_of_same) = annotated(&rootfs);
+    let (other, root) = annotated(&wrong);
+    let by = "the annotation dev.capsid.digest.rootfs";
+    other.code(1).says(&[by, &wrong]);
+    assert_eq!(digest(test, &root), rootfs);
+    let shown = same.success().stdout;
+    assert!(
+        shown.starts_with(&line(&root_of_same, &rootfs, by)),
+        "{shown}"
+    );
+    assert!(shown.contains(held), "{shown}");
+    bundle.assert_nothing_left();
+}
+
 /// What is mounted there could be anything, and another thing tomorrow.
 fn mount_points_are_not_measured(test: &Test) {
-    let output = test.capsid(&["digest", "/dev"]).output().code(1);
-    output.says(&["/dev/", "cannot be measured"]);
+    let tree = test.path("tree");
+    test.make_dir(&tree.join("sub/deep"));
+    test.make_file(&tree.join("file"), "");
+    let shown = tree.to_string_lossy();
+    let measured = |view: &str| {
+        let call = test.capsid(&["digest", &shown]);
+        call.in_view_of(view).output()
+    };
+    measured(":").success();
+    for (what, at) in [
+        ("-t tmpfs tmpfs", "sub/deep"),
+        ("--bind /etc/passwd", "file"),
+    ] {
+        let at = tree.join(at).display().to_string();
+        let output = measured(&format!("mount {what} {at}")).code(1);
+        output.says(&[&at, "cannot be measured", "mount point"]);
+    }
 }
 
 fn a_mismatch_is_written_down(test: &Test) {
-    let socket = test.path("j");
-    test.make_dir(&socket);
-    let journal = std::os::unix::net::UnixDatagram::bind(socket.join("socket"));
-    let journal = journal.unwrap_or_else(|error| panic!("{error}"));
-    test.give(&socket.join("socket"));
-    let view = format!(
-        "mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/journal\n\
-         mount --bind {} /run/systemd/journal",
-        socket.display()
-    );
+    let (socket, view) = journal(test);
     let bundle = Bundle::new(test);
     let wrong = format!("sha256:{}", "0".repeat(64));
     for flag in ["--pin-config", "--pin-rootfs"] {
@@ -155,13 +253,10 @@ fn a_mismatch_is_written_down(test: &Test) {
         call.obeying(test, r#"{"audit":"journald"}"#, &view)
             .output()
             .code(1);
-        let mut buffer = vec![0; 1 << 16];
-        let length = journal
-            .recv(&mut buffer)
-            .unwrap_or_else(|error| panic!("{error}"));
-        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        assert!(text.contains("CAPSID_EVENT=refusal\n"), "{text}");
-        assert!(text.contains(&wrong) && text.contains(flag), "{text}");
+        let fields = entry(&socket);
+        assert_eq!(fields[3].1, "refusal", "{fields:?}");
+        let event = &fields[5].1;
+        assert!(event.contains(&wrong) && event.contains(flag), "{event}");
     }
     bundle.assert_nothing_left();
 }

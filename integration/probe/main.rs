@@ -39,7 +39,7 @@ in a container:
 as a hook: hook FILE [EXIT-CODE [SECONDS]] | mount-tmpfs DIR
 on the host: receive SOCKET [--input TEXT] [--resize ROWSxCOLS]
              pty ROWSxCOLS [--input TEXT] [--resize ROWSxCOLS] -- COMMAND [ARGS]
-             notify-listen SOCKET
+             notify-listen SOCKET | enable-verity FILE SALT | set-capability FILE
              namespaces | keyed COMMAND [ARG]...
              enter CGROUP UID GID COMMAND [ARG]...
              lack CALL PLACE NUMBER ERRNO COMMAND [ARG]...
@@ -126,6 +126,8 @@ fn dispatch(command: &str, rest: &[&str]) -> Outcome {
         ("receive", [socket, options @ ..]) => outside::receive(socket, options),
         ("supervise", [socket, answer @ ..]) => supervise::supervise(socket, answer),
         ("notify-listen", [socket]) => outside::notify_listen(socket),
+        ("enable-verity", [file, salt]) => outside::enable_verity(file, salt),
+        ("set-capability", [file]) => outside::set_capability(file),
         ("pty", [size, options @ ..]) => outside::pty(size, options),
         ("pty-child", [command, args @ ..]) => outside::pty_child(command, args),
         _ => Err(format!("{command} {rest:?}: no such command\n{USAGE}")),

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 use serde_json::json;
 use syscalls::Sysno;
 
-use crate::act::{number, say};
+use crate::act::{c_string, number, say};
 use crate::{Outcome, raw};
 
 fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
@@ -186,4 +186,55 @@ pub(crate) fn notify_listen(socket: &str) -> Outcome {
             .map_err(|error| format!("recv: {error}"))?;
         say(&json!({ "datagram": String::from_utf8_lossy(&buffer[..length]) }).to_string());
     }
+}
+
+/// Has the kernel keep a file to its digest, from here on (`FS_IOC_ENABLE_VERITY`): that of
+/// SHA-256 with blocks of 4096 bytes, after a salt.
+pub(crate) fn enable_verity(file: &str, salt: &str) -> Outcome {
+    const ENABLE: usize = 0x4080_6685;
+    /// `struct fsverity_enable_arg`.
+    #[repr(C)]
+    struct Enable {
+        version: u32,
+        algorithm: u32,
+        block_size: u32,
+        salt_size: u32,
+        salt: usize,
+        signature_size: u32,
+        reserved: u32,
+        signature: usize,
+        more: [u64; 11],
+    }
+    let opened = File::open(file).map_err(|error| format!("{file}: {error}"))?;
+    let request = Enable {
+        version: 1,
+        algorithm: 1,
+        block_size: 4096,
+        salt_size: number(&salt.len().to_string())?,
+        salt: salt.as_ptr().addr(),
+        signature_size: 0,
+        reserved: 0,
+        signature: 0,
+        more: [0; 11],
+    };
+    let fd = number(&opened.as_raw_fd().to_string())?;
+    let at = (&raw const request).addr();
+    raw::call(Sysno::ioctl, [fd, ENABLE, at, 0, 0, 0])
+        .map_err(|errno| format!("{file}: FS_IOC_ENABLE_VERITY: {errno}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gives a file CAP_NET_RAW, permitted and effective.
+pub(crate) fn set_capability(file: &str) -> Outcome {
+    // struct vfs_cap_data: VFS_CAP_REVISION_2 and VFS_CAP_FLAGS_EFFECTIVE, permitted, inheritable.
+    let data = [0x0200_0001_u32, 1 << 13, 0, 0, 0].map(u32::to_le);
+    let (path, name) = (c_string(file)?, c"security.capability");
+    let at = [path.as_ptr().addr(), name.as_ptr().addr()];
+    let value = (&raw const data).addr();
+    raw::call(
+        Sysno::setxattr,
+        [at[0], at[1], value, size_of_val(&data), 0, 0],
+    )
+    .map_err(|errno| format!("{file}: security.capability: {errno}"))?;
+    Ok(ExitCode::SUCCESS)
 }

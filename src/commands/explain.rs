@@ -7,6 +7,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Command, ValueHint};
 
 use super::cli::{Global, print};
+use super::pins::{self, Pins};
 use super::prepared::{self, Entry, Prepared};
 use super::root;
 use crate::error::Result;
@@ -19,8 +20,10 @@ pub(crate) fn command() -> Command {
         .long_about(
             "Print the plan of a bundle: every step from the first namespace to the program,\n\
              in order, and each hardening rule with whether it is enforced here, relaxed by\n\
-             the bundle, or not supported by this machine. Nothing is changed or started.",
+             the bundle, or not supported by this machine. Nothing is changed or started.\n\
+             Digests that are demanded are compared, as `create` does.",
         )
+        .args(pins::options())
         .arg(
             Arg::new("bundle")
                 .value_name("BUNDLE")
@@ -37,8 +40,12 @@ pub(crate) fn run(global: &Global, matches: &ArgMatches) -> Result<u8> {
     let args = ExplainArgs::from_matches(matches)?;
     // The name a container has by default, and the place of its cgroup.
     let id = "ID";
-    let mut prepared = prepared::prepare(global, Entry::read(&args.bundle)?, id)?;
-    print(&text(&mut prepared, id)?)
+    let mut entry = Entry::measured(&args.bundle, args.pins.config)?;
+    entry.measure = args.pins.measures_rootfs();
+    let mut prepared = prepared::prepare(global, entry, id)?;
+    prepared.tree = args.pins.check_rootfs(&prepared)?;
+    let pins = args.pins.lines(&prepared)?;
+    print(&(pins + &text(&mut prepared, id)?))
 }
 
 /// Rules, warnings and plan.
@@ -80,16 +87,19 @@ fn look_for_controllers(prepared: &mut Prepared) {
 pub(crate) struct ExplainArgs {
     /// The bundle, absolute.
     pub(crate) bundle: PathBuf,
+    /// Digests that are demanded.
+    pub(crate) pins: Pins,
 }
 
 impl ExplainArgs {
-    /// Fails when a relative path cannot be made absolute.
+    /// Fails when a relative path cannot be made absolute, or a digest is none.
     pub(crate) fn from_matches(matches: &ArgMatches) -> Result<Self> {
         let bundle = matches
             .get_one::<OsString>("bundle")
             .filter(|path| !path.is_empty());
         Ok(Self {
             bundle: root::absolute(bundle.map_or(".".as_ref(), OsString::as_os_str))?,
+            pins: Pins::from_matches(matches)?,
         })
     }
 }

@@ -20,6 +20,11 @@ pub(crate) struct Pins {
 const CONFIG: &str = "pin-config";
 const ROOTFS: &str = "pin-rootfs";
 
+/// Who demands a digest, as messages name it.
+pub(super) const BY_CONFIG: &str = "--pin-config";
+const BY_ROOTFS: &str = "--pin-rootfs";
+const BY_ANNOTATION: &str = "the annotation dev.capsid.digest.rootfs";
+
 /// The options.
 pub(super) fn options() -> [Arg; 2] {
     [
@@ -60,6 +65,19 @@ impl Pins {
     /// # Errors
     /// [`Error::Refused`] for another one.
     pub(super) fn check_rootfs(&self, prepared: &Prepared) -> Result<Option<Tree>> {
+        let demands = self.of_rootfs(prepared)?;
+        if demands.iter().all(|(pin, _)| pin.is_none()) {
+            return Ok(None);
+        }
+        let tree = Tree::measure(&prepared.rootfs)?;
+        for (pin, by) in demands {
+            expect(pin, tree.digest, &prepared.rootfs.display().to_string(), by)?;
+        }
+        Ok(Some(tree))
+    }
+
+    /// What is demanded of the root file system, and by what.
+    fn of_rootfs(&self, prepared: &Prepared) -> Result<[(Option<Digest>, &'static str); 2]> {
         let annotation = annotations::value(&prepared.hardened.spec, DIGEST_ROOTFS);
         let annotated = annotation.map(Digest::parse).transpose();
         let annotated = annotated.map_err(|problem| Error::Spec {
@@ -69,16 +87,25 @@ impl Pins {
                 problem,
             )],
         })?;
-        if self.rootfs.is_none() && annotated.is_none() {
-            return Ok(None);
+        Ok([(self.rootfs, BY_ROOTFS), (annotated, BY_ANNOTATION)])
+    }
+
+    /// A line for each digest that is demanded. What has another one got no further.
+    pub(super) fn lines(&self, prepared: &Prepared) -> Result<String> {
+        let mut text = String::new();
+        let config = prepared.hardened.bundle.join("config.json");
+        let rootfs = self.of_rootfs(prepared)?;
+        let all = [(&config, (self.config, BY_CONFIG))];
+        let of_rootfs = rootfs.map(|demand| (&prepared.rootfs, demand));
+        for (at, (pin, by)) in all.into_iter().chain(of_rootfs) {
+            if let Some(pin) = pin {
+                text += &format!(
+                    "pin: {} has the digest {pin}, as {by} demands\n",
+                    at.display()
+                );
+            }
         }
-        let tree = Tree::measure(&prepared.rootfs)?;
-        let option = format!("--{ROOTFS}");
-        let annotation = format!("the annotation {DIGEST_ROOTFS}");
-        for (pin, by) in [(self.rootfs, &option), (annotated, &annotation)] {
-            expect(pin, tree.digest, &prepared.rootfs.display().to_string(), by)?;
-        }
-        Ok(Some(tree))
+        Ok(text)
     }
 }
 

@@ -71,7 +71,7 @@ impl Entry {
         if let Some(found) = digest {
             // First: what another configuration says does not matter.
             let at = bundle.join("config.json").display().to_string();
-            pins::expect(pin, found, &at, "--pin-config")?;
+            pins::expect(pin, found, &at, pins::BY_CONFIG)?;
         }
         Ok(Self {
             bundle: read?,

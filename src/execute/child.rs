@@ -6,7 +6,6 @@ use crate::error::Failure;
 use crate::plan::reach::RouteRule;
 use crate::plan::steps::LabelStep;
 use crate::plan::{EnterStep, ExecStep, Plan, ProcessStep};
-use crate::spec::namespaces::Kind;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::process::{self, Cloned};
 use crate::sys::restrict::{self, CapabilitySets};
@@ -14,10 +13,10 @@ use crate::sys::{Result, guard, net, signal, socket};
 
 use super::handles::Handles;
 use super::protocol::{self, ToParent};
-use super::{fence, hand_over, hooks_inside, init, net_devices, program, root};
+use super::{fence, hand_over, hooks_inside, init, mounter, net_devices, program, root};
 
 /// Exit status of a child that failed and said why.
-const FAILED: i32 = 1;
+pub(super) const FAILED: i32 = 1;
 
 /// The walk of one process through the plan.
 #[derive(Debug)]
@@ -40,6 +39,8 @@ pub struct Walk<'p> {
     pub null: Option<OwnedFd>,
     /// The Landlock ruleset.
     pub ruleset: Option<OwnedFd>,
+    /// The connection between the first process and its joiner and mounter.
+    pub mounter: Option<OwnedFd>,
     /// The mask for new files that the caller had.
     umask: u32,
     /// The working directory is the one asked for.
@@ -59,6 +60,7 @@ pub fn run(plan: &Plan, handles: &mut Handles) -> ! {
         empty: None,
         null: None,
         ruleset: None,
+        mounter: None,
         // Everything that is made gets exactly the mode the plan says.
         umask: restrict::set_umask(0),
         in_cwd: false,
@@ -76,6 +78,11 @@ pub fn run(plan: &Plan, handles: &mut Handles) -> ! {
     process::exit(FAILED)
 }
 
+/// The number of a step, as messages have it.
+pub(super) fn step_number(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
+}
+
 /// A successful walk does not come back: it ends in another program.
 enum Never {}
 
@@ -87,6 +94,7 @@ impl Walk<'_> {
             self.clone_first_process()?;
         }
         self.steps(&plan.enter.first, Self::enter)?;
+        self.at = step_number(plan.steps_before_mounter() + plan.enter.mounter.len());
         self.steps(&plan.root, root::step)?;
         restrict::set_umask(self.umask);
         self.steps(&plan.process, Self::process)?;
@@ -95,7 +103,7 @@ impl Walk<'_> {
         Err(Failure::of(syscalls::Sysno::execve, libc::ENOEXEC))
     }
 
-    fn steps<S>(
+    pub(super) fn steps<S>(
         &mut self,
         steps: &[S],
         carry_out: impl Fn(&mut Self, &S) -> Result<()>,
@@ -107,16 +115,30 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The joiner's last act: the first process becomes its sibling, and waits
-    /// until the runtime knows it. What it says could otherwise come before the
-    /// joiner's own word, and be taken for the joiner's.
+    /// The joiner's last act but for a mounter: the first process becomes its sibling,
+    /// and waits until the runtime knows it. What it says could otherwise come before
+    /// the joiner's own word, and be taken for the joiner's.
     fn clone_first_process(&mut self) -> Result<()> {
         let parent = u64::from(libc::CLONE_PARENT.cast_unsigned());
-        match process::clone(self.plan.enter.new | parent, None)? {
-            Cloned::Child => protocol::await_proceed(self.socket()),
+        let pair = match self.plan.enter.mounter.is_empty() {
+            true => None,
+            false => Some(socket::pair()?),
+        };
+        let cgroup = self.handles.cgroup.as_ref().map(OwnedFd::as_fd);
+        match process::clone(self.plan.enter.new | parent, cgroup)? {
+            Cloned::Child => {
+                self.mounter = pair.map(|(_, theirs)| theirs);
+                protocol::await_proceed(self.socket())
+            }
             Cloned::Parent { pid, .. } => {
                 protocol::tell_parent(self.socket(), &ToParent::Cloned(pid))?;
-                process::exit(0)
+                let Some((ours, theirs)) = pair else {
+                    process::exit(0)
+                };
+                // Its end must close with the first process.
+                drop(theirs);
+                self.mounter = Some(ours);
+                mounter::serve(self)
             }
         }
     }
@@ -132,7 +154,7 @@ impl Walk<'_> {
         protocol::await_proceed(self.socket())
     }
 
-    fn enter(&mut self, step: &EnterStep) -> Result<()> {
+    pub(super) fn enter(&mut self, step: &EnterStep) -> Result<()> {
         match step {
             EnterStep::OomScoreAdj(score) => {
                 self.write_proc(c"self/oom_score_adj", score.to_bytes())
@@ -147,6 +169,7 @@ impl Walk<'_> {
                 Some(target) => process::join_namespace(target.as_fd(), *flags),
                 None => Err(Failure::of(syscalls::Sysno::setns, libc::ESRCH)),
             },
+            EnterStep::JoinFirst(kind) => mounter::join_first(self, *kind),
             EnterStep::NewUserNamespace => {
                 process::unshare(u64::from(libc::CLONE_NEWUSER.cast_unsigned()))
             }
@@ -155,10 +178,7 @@ impl Walk<'_> {
             }
             EnterStep::FileSystemIds(id) => restrict::set_file_system_ids(*id),
             EnterStep::Root(step) => root::step(self, step),
-            EnterStep::JoinGiven => match &self.handles.user_namespace {
-                Some(given) => process::join_namespace(given.as_fd(), Kind::User.flag()),
-                None => Err(Failure::of(syscalls::Sysno::setns, libc::EBADF)),
-            },
+            EnterStep::AwaitMounts => mounter::await_mounts(self),
             // The parent sees to both when it hears of the process.
             EnterStep::AwaitCgroup | EnterStep::AwaitClass => self.ask(&ToParent::AwaitCgroup),
             EnterStep::AwaitTracer => self.ask(&ToParent::AwaitTracer),

@@ -1,7 +1,7 @@
 //! What the parent opens before clone, for the child to use.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use syscalls::Sysno;
@@ -28,8 +28,10 @@ pub struct Handles {
     pub target: Option<OwnedFd>,
     /// Namespace files, in the order of the plan's paths.
     pub namespaces: Vec<OwnedFd>,
-    /// The user namespace that the runtime made for the container.
-    pub user_namespace: Option<OwnedFd>,
+    /// The cgroup that the joiner clones into, where a mounter makes it clone twice.
+    pub cgroup: Option<OwnedFd>,
+    /// The directory of the cgroup that systemd moves the first process to.
+    pub scope: Option<CString>,
     /// Detached mounts, in the order of the plan's bind sources; the child
     /// fills the places of those it opens itself.
     pub sources: Vec<Option<OwnedFd>>,
@@ -55,6 +57,21 @@ pub struct Handles {
     pub own_arguments: Place,
     /// `argv` and environment of each hook inside the container, in order.
     pub hooks: Vec<(Pointers, Pointers)>,
+}
+
+/// The cgroup, for a joiner that stays outside of it.
+pub fn cgroup(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
+    let cgroup = cgroup.filter(|_| !plan.enter.mounter.is_empty());
+    let own = cgroup.map(|cgroup| fd::duplicate_above(cgroup, 0));
+    own.transpose()
+        .map_err(|failure| Error::system("keep open", "the container's cgroup", failure))
+}
+
+/// The directory of the cgroup that systemd makes.
+pub fn scope(plan: &Plan) -> Option<CString> {
+    let cgroup = plan.cgroup.as_ref()?;
+    cgroup.scope.as_ref()?;
+    CString::new(cgroup.path.as_os_str().as_bytes()).ok()
 }
 
 /// The argument arrays of the hooks that the child runs.

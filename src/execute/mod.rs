@@ -18,6 +18,7 @@ pub mod idmaps;
 pub mod init;
 pub mod lifeline;
 pub mod lookup;
+mod mounter;
 pub mod net_devices;
 pub mod overlay;
 pub mod parent;

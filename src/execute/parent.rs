@@ -85,11 +85,12 @@ pub fn launch(
         socket::pair().map_err(|failure| Error::system("make", "a pair of sockets", failure))?;
     let cgroup = supplies.cgroup;
     let mut handles = open_handles(plan, supplies, theirs)?;
-    let flags = if plan.enter.joiner.is_empty() {
-        plan.enter.new
-    } else {
-        0
+    let flags = match plan.enter.joiner.is_empty() {
+        true => plan.enter.new,
+        false => 0,
     };
+    // A joiner with a mounter is none of those that limits count.
+    let cgroup = cgroup.filter(|_| handles.cgroup.is_none());
     let cloned = process::clone(flags, cgroup).map_err(|failure| explain_clone(flags, failure))?;
     let (pid, pidfd) = match cloned {
         Cloned::Child => {
@@ -108,6 +109,7 @@ pub fn launch(
         pid,
         pidfd,
         joining: !plan.enter.joiner.is_empty(),
+        joiner: None,
         executing: false,
         traced: false,
         delivery: Delivery::default(),
@@ -118,7 +120,7 @@ pub fn launch(
         handles.start,
         handles.namespaces,
         handles.target,
-        handles.user_namespace,
+        handles.cgroup,
         handles.secrets,
     ));
     // From now on there may be someone inside who would like to look at this
@@ -126,10 +128,7 @@ pub fn launch(
     let hidden = process::hide()
         .map_err(|failure| Error::system("hide", "the runtime's own process", failure));
     match hidden.and_then(|()| launch.attend(attendant)) {
-        Ok(()) => Ok(Launched {
-            pid: launch.pid,
-            pidfd: launch.pidfd,
-        }),
+        Ok(()) => Ok(launch.finish()),
         Err(error) => {
             launch.end();
             Err(error)
@@ -182,7 +181,8 @@ fn open_handles(plan: &Plan, supplies: Supplies<'_>, socket: OwnedFd) -> Result<
     Ok(Handles {
         socket,
         target: supplies.target,
-        user_namespace: supplies.user_namespace,
+        cgroup: handles::cgroup(plan, supplies.cgroup)?,
+        scope: handles::scope(plan),
         namespaces: handles::open_namespaces(plan)?,
         sources,
         covers,
@@ -277,6 +277,8 @@ struct Launch<'p> {
     pidfd: OwnedFd,
     /// The process at the other end is the joiner, not the first process yet.
     joining: bool,
+    /// The joiner, as long as it has a mounter to wait for.
+    joiner: Option<i32>,
     /// The child is about to execute the program.
     executing: bool,
     /// It has a tracer.
@@ -349,8 +351,10 @@ impl Launch<'_> {
         if let Some(maps) = &self.plan.ids {
             idmaps::write(self.procfs.as_fd(), self.pid, maps)?;
         }
+        // Those of a container that was given its ids have them already.
+        let mapped = !self.plan.enter.mounter.is_empty();
         let wanting = self.plan.sources.iter().zip(&self.sources);
-        for (source, tree) in wanting {
+        for (source, tree) in wanting.filter(|_| !mapped) {
             let inherits = source
                 .idmap
                 .as_ref()
@@ -386,10 +390,14 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// The joiner has cloned the first process and ended.
+    /// The joiner has cloned the first process. Unless it has a mounter, it has ended.
     fn take_over(&mut self, pid: i32, attendant: &mut dyn Attendant) -> Result<()> {
         let failed = |failure| Error::system("take over", "the container's first process", failure);
-        process::wait(self.pid, 0).map_err(failed)?;
+        if self.plan.enter.mounter.is_empty() {
+            process::wait(self.pid, 0).map_err(failed)?;
+        } else {
+            self.joiner = Some(self.pid);
+        }
         self.pid = pid;
         self.pidfd = process::pidfd_open(pid).map_err(failed)?;
         self.joining = false;
@@ -446,10 +454,27 @@ impl Launch<'_> {
         }
     }
 
+    /// Leaves none but the container's process.
+    fn finish(self) -> Launched {
+        self.await_joiner();
+        Launched {
+            pid: self.pid,
+            pidfd: self.pidfd,
+        }
+    }
+
     /// Leaves no process behind.
     fn end(&self) {
         let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         let _ = self.await_end();
+        self.await_joiner();
+    }
+
+    /// It ends with its mounter, and that with the first process or before.
+    fn await_joiner(&self) {
+        if let Some(joiner) = self.joiner {
+            let _ = process::wait(joiner, 0);
+        }
     }
 
     /// The wait status of the process. Process 1 of a namespace does not end before

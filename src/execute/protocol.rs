@@ -154,12 +154,22 @@ pub fn proceed(socket: BorrowedFd<'_>) -> sys::Result<()> {
     socket::send(socket, b"p", None)
 }
 
+/// The same, with a descriptor beside it.
+pub fn proceed_with(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> sys::Result<()> {
+    socket::send(socket, b"p", Some(fd))
+}
+
 /// Waits for [`proceed`]; the parent's end is a failure, for then nobody would
 /// clean up after this process.
 pub fn await_proceed(socket: BorrowedFd<'_>) -> sys::Result<()> {
+    await_proceed_with(socket).map(drop)
+}
+
+/// The same, with a descriptor that may come beside it.
+pub fn await_proceed_with(socket: BorrowedFd<'_>) -> sys::Result<Option<OwnedFd>> {
     let mut byte = [0u8; 1];
     match socket::receive(socket, &mut byte)? {
-        (1, _) if byte == *b"p" => Ok(()),
+        (1, beside) if byte == *b"p" => Ok(beside),
         (0, _) => Err(Failure::check(Check::PeerGone)),
         _ => Err(Failure::check(Check::BadMessage)),
     }

@@ -45,6 +45,7 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         } => link(root_of(walk)?, target, directory, name, *replace),
         RootStep::Console { size, uid } => console(walk, *size, *uid),
         RootStep::Terminal { size, uid } => terminal(walk, *size, *uid),
+        RootStep::NamedTerminal => staged::name_terminal(walk),
         RootStep::RuntimeHooks => walk.ask(&ToParent::RuntimeHooks),
         RootStep::Hook(hook) => hooks_inside::run(walk, hook),
         RootStep::Sysctl { file, value } => walk.write_proc(file, value.to_bytes()),
@@ -64,6 +65,9 @@ pub fn step(walk: &mut Walk<'_>, step: &RootStep) -> Result<()> {
         RootStep::Secrets(step) => secrets::put(walk, step),
         RootStep::Fence(step) => fence::step(walk, step),
         RootStep::RootPropagation(flags) => mount::set_propagation(c"/", *flags),
+        RootStep::MountPropagation { path, flags } => {
+            propagate(lookup::open(root_of(walk)?, path)?.as_fd(), *flags)
+        }
     }
 }
 
@@ -130,23 +134,22 @@ fn mount_one(walk: &mut Walk<'_>, step: &MountStep) -> Result<()> {
         }
     };
     let target = target(root, step, make)?;
-    if step.staged {
-        staged::refuse_covered(walk, target.as_fd(), &step.target)?;
-    }
+    staged::give_away(tree.as_fd(), step)?;
     if step.copy_up {
         copy_up::copy_tree(target.as_fd(), tree.as_fd())?;
     }
     set_attributes(tree.as_fd(), step)?;
     attach(tree.as_fd(), target.as_fd())?;
-    for flags in &step.propagation {
-        let propagation = flags & !libc::MS_REC;
-        let attributes = Attributes {
-            propagation,
-            ..Attributes::default()
-        };
-        mount::set_attributes(tree.as_fd(), &attributes, flags & libc::MS_REC != 0)?;
-    }
-    Ok(())
+    let mut changes = step.propagation.iter();
+    changes.try_for_each(|flags| propagate(tree.as_fd(), *flags))
+}
+
+fn propagate(tree: BorrowedFd<'_>, flags: u64) -> Result<()> {
+    let attributes = Attributes {
+        propagation: flags & !libc::MS_REC,
+        ..Attributes::default()
+    };
+    mount::set_attributes(tree, &attributes, flags & libc::MS_REC != 0)
 }
 
 /// The kernel's EINVAL has many reasons. Engines have words for one of them.

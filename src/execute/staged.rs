@@ -2,11 +2,12 @@
 //! root of the host for a container that will not be: see `plan/staged`.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Check, Failure};
+use crate::plan::mounts::{MountStep, What};
 use crate::sys::fd::{self, At, Resolve};
-use crate::sys::{Result, mount};
+use crate::sys::{Result, directory, mount};
 
 use super::child::Walk;
 
@@ -51,58 +52,43 @@ pub(super) fn attach_inherited(walk: &mut Walk<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A link of the image must not lead a volume to where proc and sysfs will be
-/// mounted and cover it (for procfs, CVE-2019-16884).
-pub(super) fn refuse_covered(walk: &Walk<'_>, target: BorrowedFd<'_>, named: &CStr) -> Result<()> {
-    let Some(root) = &walk.root else {
+/// The directory of a devpts belongs to who makes it, and so does its ptmx; that of an
+/// mqueue to who made the ipc namespace, with ids from before there were any inside.
+pub(super) fn give_away(tree: BorrowedFd<'_>, step: &MountStep) -> Result<()> {
+    let (Some(owner), What::FileSystem { kind, .. }) = (step.owner, &step.what) else {
         return Ok(());
     };
-    let plain = fd::open(
-        At::Dir(root.as_fd()),
-        named,
-        libc::O_PATH,
-        Resolve::IN_ROOT_NO_LINKS,
-    );
-    if !matches!(plain, Err(failure) if failure.is(libc::ELOOP)) {
-        return Ok(());
+    if kind.as_c_str() == c"devpts" {
+        directory::chown_at(tree, c"ptmx", owner, owner)?;
     }
-    let (mut above, mut below) = ([0; 4096], [0; 4096]);
-    let above = path_of(walk, root.as_fd(), &mut above)?;
-    let below = path_of(walk, target, &mut below)?;
-    let inside = below.strip_prefix(above).unwrap_or(below);
-    let covered = [&b"/proc"[..], b"/sys"].into_iter().any(|kernel| {
-        let rest = inside.strip_prefix(kernel);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    });
-    match covered {
-        true => Err(Failure::check(Check::LinkToMountPoint)),
-        false => Ok(()),
-    }
+    fd::chown(tree, owner, owner)
 }
 
-/// Where an open file is, as the kernel tells it.
-fn path_of<'b>(
-    walk: &Walk<'_>,
-    file: BorrowedFd<'_>,
-    buffer: &'b mut [u8; 4096],
-) -> Result<&'b [u8]> {
-    // "self/fd/" and a number, written without allocating.
-    let mut name = *b"self/fd/0000000000\0";
-    let mut number = file.as_raw_fd().cast_unsigned();
-    for digit in name[8..18].iter_mut().rev() {
+/// Opens the terminal again, where the process can see it: by the mount that the
+/// mounter has opened it by, its path would be that of no file inside.
+pub(super) fn name_terminal(walk: &mut Walk<'_>) -> Result<()> {
+    let (Some(root), Some(there)) = (&walk.root, &walk.terminal) else {
+        return Err(Failure::of(syscalls::Sysno::openat2, libc::EBADF));
+    };
+    let there = fd::stat(there.as_fd())?;
+    // The path and a number, written without allocating.
+    let mut path = *b"/dev/pts/0000000000\0";
+    let mut number = libc::minor(there.rdev);
+    for digit in path[9..19].iter_mut().rev() {
         *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
         number /= 10;
     }
-    let zeros = name[8..17]
-        .iter()
-        .take_while(|digit| **digit == b'0')
-        .count();
-    name.copy_within(8 + zeros.., 8);
-    let name = CStr::from_bytes_until_nul(&name).map_err(|_| Failure::check(Check::PathTooLong))?;
-    let procfs = At::Dir(walk.handles.procfs.as_fd());
-    let flags = libc::O_PATH | libc::O_NOFOLLOW;
-    // "self" is a link of procfs itself.
-    let link = fd::open(procfs, name, flags, Resolve::ANY)?;
-    let length = fd::read_link(link.as_fd(), buffer)?;
-    Ok(&buffer[..length])
+    let zeros = path[9..18].iter().take_while(|digit| **digit == b'0');
+    let zeros = zeros.count();
+    path.copy_within(9 + zeros.., 9);
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Failure::check(Check::PathTooLong))?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let root = At::Dir(root.as_fd());
+    let terminal = fd::open(root, path, flags, Resolve::IN_ROOT_NO_LINKS)?;
+    let found = fd::stat(terminal.as_fd())?;
+    if (found.dev, found.ino) != (there.dev, there.ino) {
+        return Err(Failure::check(Check::NotDevpts));
+    }
+    walk.terminal = Some(terminal);
+    Ok(())
 }

@@ -27,6 +27,9 @@ pub struct Enter {
     pub new: u64,
     /// First steps of the container's first process.
     pub first: Vec<EnterStep>,
+    /// Steps of the mounter, a process of the host's root in the namespaces of the
+    /// first process, which waits for it; see `staged`.
+    pub mounter: Vec<EnterStep>,
     /// `oom_score_adj`, for the runtime to write with the id maps: to lower it
     /// takes a privilege that is lost in the new user namespace.
     pub oom_score_adj: Option<CString>,
@@ -68,26 +71,26 @@ pub fn for_create(spec: &Spec, circumstances: &Circumstances) -> Result<Enter, P
     // The cgroup namespace is made by the process itself: clone would make it
     // with the runtime's own cgroup as its root.
     let own_cgroup_namespace = wanted.makes(Kind::Cgroup) && circumstances.has_cgroup;
-    let by_itself = if own_cgroup_namespace {
-        Kind::Cgroup.flag()
-    } else {
-        0
-    };
-    enter.new = wanted.new & !by_itself;
+    enter.new = wanted.new;
+    if own_cgroup_namespace {
+        enter.new &= !Kind::Cgroup.flag();
+    }
     let early = early(&wanted, circumstances)?;
     let makes_user = wanted.makes(Kind::User);
     if circumstances.given || needs_joiner(&wanted, offsets.is_some()) {
         enter.joiner = early;
         // Root of a namespace may trace whoever joins it, with all descriptors.
         let hide = wanted.joins(Kind::User) || circumstances.given;
-        let hide = hide.then_some(EnterStep::Hide);
-        enter.joiner.extend(hide);
+        enter.joiner.extend(hide.then_some(EnterStep::Hide));
         enter.joiner.extend(joins);
-        if makes_user {
-            enter.joiner.extend(match circumstances.given {
-                true => vec![EnterStep::JoinGiven],
-                false => vec![EnterStep::NewUserNamespace, EnterStep::IdMaps],
-            });
+        if circumstances.given {
+            // The joiner stays the host's root. The mount namespace is made by the
+            // first process itself, when there is something to copy.
+            enter.new &= !Kind::Mount.flag();
+            enter.first.push(EnterStep::IdMaps);
+        } else if makes_user {
+            enter.joiner.push(EnterStep::NewUserNamespace);
+            enter.joiner.push(EnterStep::IdMaps);
             enter.new &= !Kind::User.flag();
         }
         if let Some(offsets) = offsets {

@@ -13,9 +13,10 @@ impl fmt::Display for Plan {
             let words = steps.iter().map(|step| step.describe(&self.sources));
             words.collect()
         };
-        let phases: [(&str, Vec<String>); 5] = [
+        let phases: [(&str, Vec<String>); 6] = [
             ("joiner", words(&self.enter.joiner)),
             ("enter", words(&self.enter.first)),
+            ("mounter", words(&self.enter.mounter)),
             (
                 "root",
                 self.root

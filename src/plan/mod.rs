@@ -119,6 +119,8 @@ impl Plan {
         let joiner = self.enter.joiner.iter();
         let mut steps: Vec<String> = joiner.map(|step| step.describe(&self.sources)).collect();
         steps.extend(self.enter.first.iter().map(ToString::to_string));
+        let mounter = self.enter.mounter.iter();
+        steps.extend(mounter.map(|step| step.describe(&self.sources)));
         steps.extend(self.root.iter().map(|step| step.describe(&self.sources)));
         steps.extend(self.process.iter().map(ToString::to_string));
         steps.extend(self.exec.iter().map(ToString::to_string));
@@ -136,7 +138,15 @@ impl Plan {
 
     /// How many steps come before the last phase.
     pub fn steps_before_exec(&self) -> usize {
-        self.enter.joiner.len() + self.enter.first.len() + self.root.len() + self.process.len()
+        self.steps_before_mounter()
+            + self.enter.mounter.len()
+            + self.root.len()
+            + self.process.len()
+    }
+
+    /// How many steps come before those of the mounter.
+    pub fn steps_before_mounter(&self) -> usize {
+        self.enter.joiner.len() + self.enter.first.len()
     }
 }
 

@@ -48,9 +48,8 @@ pub struct MountStep {
     /// mount of a sandbox brings along links that a program has made, and these
     /// must not lead a later one over /proc or /dev.
     pub plain_target: bool,
-    /// It is attached before what the container's namespaces have is mounted: no
-    /// link may lead it to where that will cover it.
-    pub staged: bool,
+    /// Who is to own the directory, where that is not who makes the file system.
+    pub owner: Option<u32>,
 }
 
 /// What is mounted.
@@ -151,6 +150,9 @@ impl MountStep {
         if self.plain_target {
             line += ", where no link leads";
         }
+        if let Some(owner) = self.owner {
+            line += &format!(", owned by user and group {owner}");
+        }
         line
     }
 }
@@ -212,7 +214,7 @@ pub fn plan(
         volume: 0,
         plain_directory: matches!(kind, "proc" | "sysfs") && !options.bind,
         plain_target: setting.plain_paths,
-        staged: false,
+        owner: None,
     };
     if options.bind {
         if setting.harden_volumes {

@@ -1,6 +1,7 @@
 //! The root file system: mounts, devices, links, masks, pivot.
 
 use std::ffi::{CStr, CString, OsStr};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use super::mounts::{self, MountStep, Setting, What, propagation_flags};
 use super::secrets::SecretsStep;
-use super::steps::{DeviceStep, HookStep, RootStep};
+use super::steps::{HookStep, RootStep, Text};
 use super::{BindSource, Opener, c_string};
 use crate::error::Problem;
 use crate::spec::namespaces::Kind;
@@ -37,6 +38,48 @@ pub struct Frame<'a> {
     pub notify: Option<&'a Path>,
     /// File system and inode number that the root directory must have.
     pub measured: Option<(u64, u64)>,
+}
+
+/// A device node to make or bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceStep {
+    /// Its path in the container.
+    pub path: CString,
+    /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`, with permission bits.
+    pub mode: u32,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Its owner in the container.
+    pub uid: u32,
+    /// Its group in the container.
+    pub gid: u32,
+    /// Bind the host's node instead of making one: mknod(2) is refused in a user namespace.
+    pub bind: bool,
+}
+
+impl fmt::Display for DeviceStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = Text(&self.path);
+        if self.bind {
+            return write!(f, "bind the host's {path}");
+        }
+        let kind = match self.mode & libc::S_IFMT {
+            libc::S_IFBLK => "block device",
+            libc::S_IFIFO => "fifo",
+            _ => "character device",
+        };
+        write!(
+            f,
+            "make {kind} {path} {}:{} (mode={:o},uid={},gid={})",
+            self.major,
+            self.minor,
+            self.mode & 0o7777,
+            self.uid,
+            self.gid
+        )
+    }
 }
 
 /// Plans the root phase and the bind sources it needs.
@@ -180,7 +223,7 @@ fn notify_mount(
         volume: 0,
         plain_directory: false,
         plain_target: false,
-        staged: false,
+        owner: None,
     })
 }
 

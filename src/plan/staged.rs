@@ -1,12 +1,14 @@
-//! What the joiner does for a container of root that gets a user namespace
-//! unasked, while it is still the host's root.
+//! What the host's root does for a container of root that gets a user namespace
+//! unasked: it makes everything that is mounted.
 //!
-//! The root file system and volumes are attached in a mount namespace of the
-//! host's root. The container's own is a copy of that in another user namespace,
-//! where the kernel locks them: container root can neither detach them nor make a
-//! read-only one writable, whatever capabilities it gets. Device nodes are made,
-//! with the owners that the bundle names. What belongs to the container's
-//! namespaces (proc, sysfs, mqueue, devpts, cgroup2) is mounted inside, later.
+//! The joiner attaches the root file system in a mount namespace of the host's root,
+//! clones the first process into the container's other namespaces, and clones the
+//! mounter into the pid namespace of that. The mounter is the host's root still, in the
+//! namespaces that proc, sysfs, mqueue and cgroup2 show: it mounts them, volumes, masks
+//! and all the rest. Then the first process makes the container's mount namespace. It
+//! is a copy in another user namespace, where the kernel locks what was copied: container
+//! root can neither detach anything nor make a read-only mount writable, whatever
+//! capabilities it gets. Device nodes are made, with the owners that the bundle names.
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -31,7 +33,7 @@ pub struct Stage<'a> {
     pub low_ports: bool,
 }
 
-/// Moves what the host's root does from the root phase to the joiner.
+/// Moves what the host's root does from the root phase to joiner and mounter.
 pub fn stage(
     stage: &Stage<'_>,
     enter: &mut Enter,
@@ -57,9 +59,8 @@ pub fn stage(
     let mut sorted = Sorted {
         first: stage.first,
         joins_network,
-        own_network: enter.new & Kind::Network.flag() != 0,
         early: Vec::new(),
-        staged: Vec::new(),
+        mounter: Vec::new(),
         kept: Vec::new(),
     };
     if stage.low_ports && joins_network {
@@ -67,18 +68,31 @@ pub fn stage(
     }
     root.into_iter().for_each(|step| sorted.sort(step));
     let slave = RootStep::Propagation(libc::MS_SLAVE | libc::MS_REC);
-    let before = sorted.early.into_iter();
-    let at = |step: &EnterStep| *step == EnterStep::JoinGiven;
-    let at = enter.joiner.iter().position(at).unwrap_or_default();
-    let steps = before
-        .map(boxed)
-        .chain([EnterStep::NewMountNamespace])
-        .chain([slave, attach].map(boxed))
-        .chain([EnterStep::FileSystemIds(stage.first)])
-        .chain(sorted.staged.into_iter().map(boxed))
-        .chain([EnterStep::FileSystemIds(0)]);
+    let time = |step: &EnterStep| matches!(step, EnterStep::TimeOffsets(_));
+    let before = enter.joiner.iter().position(time);
+    let at = before.unwrap_or(enter.joiner.len());
+    let steps = sorted.early.into_iter().map(boxed);
+    let steps = steps.chain([EnterStep::NewMountNamespace]);
+    let steps = steps.chain([slave, attach].map(boxed));
     enter.joiner.splice(at..at, steps);
+    // The first is the joiner's: its children are there then. From the cgroup namespace it
+    // could not clone the mounter into the cgroup, where cgroup2 has nsdelegate.
+    let shown = [Kind::Pid, Kind::Ipc, Kind::Network, Kind::Cgroup];
+    let shown = shown.into_iter().filter(|kind| is_own(enter, *kind));
+    enter.mounter = shown.map(EnterStep::JoinFirst).collect();
+    // Other ids make a process dumpable where fs.suid_dumpable says so.
+    let ids = [EnterStep::FileSystemIds(stage.first), EnterStep::Hide];
+    enter.mounter.extend(ids);
+    enter.mounter.extend(sorted.mounter.into_iter().map(boxed));
+    let copy = [EnterStep::AwaitMounts, EnterStep::NewMountNamespace];
+    enter.first.extend(copy);
     Ok(sorted.kept)
+}
+
+/// Whether the first process gets a new namespace of the kind.
+fn is_own(enter: &Enter, kind: Kind) -> bool {
+    let cgroup = kind == Kind::Cgroup && enter.first.contains(&EnterStep::NewCgroupNamespace);
+    cgroup || enter.new & kind.flag() != 0
 }
 
 fn boxed(step: RootStep) -> EnterStep {
@@ -101,31 +115,48 @@ fn low_ports(root: &[RootStep]) -> Option<RootStep> {
 struct Sorted {
     first: u32,
     joins_network: bool,
-    own_network: bool,
     /// In the network namespace that is joined.
     early: Vec<RootStep>,
-    staged: Vec<RootStep>,
+    mounter: Vec<RootStep>,
     kept: Vec<RootStep>,
 }
 
 impl Sorted {
-    fn sort(&mut self, step: RootStep) {
-        match step {
-            RootStep::AttachRoot { .. } => self.kept.push(RootStep::AttachInherited),
-            RootStep::Mount(mut mount) if self.can_stage(&mount) => {
-                shift_owners(&mut mount, self.first);
-                mount.staged = true;
-                self.staged.push(RootStep::Mount(mount));
+    fn sort(&mut self, mut step: RootStep) {
+        let first = self.first;
+        match &mut step {
+            RootStep::AttachRoot { .. } => return self.kept.push(RootStep::AttachInherited),
+            RootStep::Sysctl { file, value } => {
+                let (file, value) = (std::mem::take(file), std::mem::take(value));
+                return self.sysctl(file, value);
             }
-            RootStep::Device(mut device) if !self.is_beside_kept(&device.path) => {
+            RootStep::Mount(mount) => {
+                shift_owners(mount, first);
+                self.kept.extend(late_propagation(mount));
+            }
+            RootStep::Device(device) => {
                 device.bind = false;
-                device.uid = device.uid.saturating_add(self.first);
-                device.gid = device.gid.saturating_add(self.first);
-                self.staged.push(RootStep::Device(device));
+                device.uid = device.uid.saturating_add(first);
+                device.gid = device.gid.saturating_add(first);
             }
-            RootStep::Sysctl { file, value } => self.sysctl(file, value),
-            other => self.kept.push(other),
+            RootStep::Console { uid, .. } => {
+                *uid = uid.saturating_add(first);
+                self.kept.push(RootStep::NamedTerminal);
+            }
+            RootStep::Secrets(secrets) => {
+                secrets.uid = secrets.uid.saturating_add(first);
+                secrets.gid = secrets.gid.saturating_add(first);
+            }
+            RootStep::Link { .. }
+            | RootStep::RuntimeHooks
+            | RootStep::WorkingDirectory(_)
+            | RootStep::Mask(_)
+            | RootStep::ReadonlyPath(_)
+            | RootStep::ReadonlyMount(_)
+            | RootStep::ReadonlyRoot => {}
+            _ => return self.kept.push(step),
         }
+        self.mounter.push(step);
     }
 
     /// Those of a network that is joined are the host's root's to write. Groups
@@ -143,31 +174,21 @@ impl Sorted {
         };
         steps.push(RootStep::Sysctl { file, value });
     }
+}
 
-    /// Binds, tmpfs and the sysfs of a network that is not the container's, unless
-    /// an earlier mount that is made inside is in the way.
-    fn can_stage(&self, mount: &MountStep) -> bool {
-        let kind = match &mount.what {
-            What::FileSystem { kind, .. } if kind.as_c_str() == c"sysfs" => !self.own_network,
-            What::FileSystem { kind, .. } => kind.as_c_str() == c"tmpfs",
-            What::Bind(_) => true,
-        };
-        // In a copy what is shared becomes a slave, and what is unbindable is lost.
-        let changed = |flags: &u64| flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0;
-        kind && !mount.propagation.iter().any(changed) && !self.is_beside_kept(&mount.target)
+/// Takes off a mount what would not survive the copy, for the copy to get it.
+fn late_propagation(mount: &mut MountStep) -> Vec<RootStep> {
+    let changed = |flags: &u64| flags & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0;
+    if !mount.propagation.iter().any(changed) {
+        return Vec::new();
     }
-
-    /// Whether something made inside is mounted above or below a path.
-    fn is_beside_kept(&self, path: &CStr) -> bool {
-        let path = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
-        self.kept.iter().any(|step| match step {
-            RootStep::Mount(kept) => {
-                let kept = Path::new(std::ffi::OsStr::from_bytes(kept.target.to_bytes()));
-                kept.starts_with(path) || path.starts_with(kept)
-            }
-            _ => false,
-        })
-    }
+    let late = |flags| RootStep::MountPropagation {
+        path: mount.target.clone(),
+        flags,
+    };
+    let late = mount.propagation.iter().copied().map(late).collect();
+    mount.propagation.clear();
+    late
 }
 
 fn ping_groups(range: &CStr, shift: u32) -> Option<CString> {
@@ -184,11 +205,14 @@ fn ping_groups(range: &CStr, shift: u32) -> Option<CString> {
     CString::new(format!("{least} {most}")).ok()
 }
 
-/// The host's root names a tmpfs's owners as the host numbers them.
+/// The host's root names owners as the host numbers them. Directories of devpts and
+/// mqueue belong to the host's root at first, whatever the options say.
 fn shift_owners(mount: &mut MountStep, first: u32) {
-    let What::FileSystem { options, .. } = &mut mount.what else {
+    let What::FileSystem { kind, options } = &mut mount.what else {
         return;
     };
+    let of_the_host = [c"devpts", c"mqueue"].contains(&kind.as_c_str());
+    mount.owner = of_the_host.then_some(first);
     for (key, value) in options {
         let text = value.as_ref().and_then(|value| value.to_str().ok());
         let id: Option<u32> = text.and_then(|text| text.parse().ok());
@@ -218,7 +242,7 @@ mod tests {
             volume: 0,
             plain_directory: false,
             plain_target: false,
-            staged: false,
+            owner: None,
         })
     }
 
@@ -231,30 +255,50 @@ mod tests {
         assert_eq!(ping_groups(c"all", 0), None);
     }
 
-    #[test]
-    fn what_lies_on_a_mount_made_inside_is_made_inside_too() {
+    fn sort(steps: impl IntoIterator<Item = RootStep>) -> Sorted {
         let mut sorted = Sorted {
             first: 1000,
             joins_network: false,
-            own_network: true,
             early: Vec::new(),
-            staged: Vec::new(),
+            mounter: Vec::new(),
             kept: Vec::new(),
         };
-        sorted.sort(mount(c"tmpfs", c"/dev"));
-        sorted.sort(mount(c"sysfs", c"/sys"));
-        sorted.sort(mount(c"tmpfs", c"/sys/firmware"));
-        sorted.sort(mount(c"tmpfs", c"/system"));
-        sorted.sort(mount(c"tmpfs", c"/"));
-        assert_eq!(sorted.kept.len(), 3);
-        let owner = |step: &RootStep| match step {
+        steps.into_iter().for_each(|step| sorted.sort(step));
+        sorted
+    }
+
+    #[test]
+    fn owners_are_named_as_the_host_numbers_them() {
+        let mounts = [(c"tmpfs", c"/dev"), (c"devpts", c"/dev/pts")];
+        let sorted = sort(mounts.map(|(kind, target)| mount(kind, target)));
+        assert!(sorted.kept.is_empty());
+        let owners = |step: &RootStep| match step {
             RootStep::Mount(mount) => match &mount.what {
-                What::FileSystem { options, .. } => options[0].1.clone(),
-                What::Bind(_) => None,
+                What::FileSystem { options, .. } => (options[0].1.clone(), mount.owner),
+                What::Bind(_) => (None, None),
             },
-            _ => None,
+            _ => (None, None),
         };
-        let owners: Vec<_> = sorted.staged.iter().map(owner).collect();
-        assert_eq!(owners, vec![Some(c"1007".to_owned()); 2]);
+        let owners: Vec<_> = sorted.mounter.iter().map(owners).collect();
+        let shifted = Some(c"1007".to_owned());
+        assert_eq!(owners, [(shifted.clone(), None), (shifted, Some(1000))]);
+    }
+
+    #[test]
+    fn what_a_copy_would_lose_is_set_in_the_copy() {
+        let mut shared = mount(c"tmpfs", c"/run");
+        if let RootStep::Mount(mount) = &mut shared {
+            mount.propagation = vec![libc::MS_PRIVATE, libc::MS_SHARED];
+        }
+        let sorted = sort([shared]);
+        let late = |flags| RootStep::MountPropagation {
+            path: c"/run".to_owned(),
+            flags,
+        };
+        assert_eq!(sorted.kept, [late(libc::MS_PRIVATE), late(libc::MS_SHARED)]);
+        let [RootStep::Mount(mounted)] = &sorted.mounter[..] else {
+            panic!("{:?}", sorted.mounter);
+        };
+        assert!(mounted.propagation.is_empty());
     }
 }

@@ -9,6 +9,7 @@ use super::landlock::FenceStep;
 use super::memory_policy::MemoryPolicy;
 use super::mounts::MountStep;
 use super::reach::RouteRule;
+pub use super::rootfs::DeviceStep;
 use super::secrets::SecretsStep;
 
 /// Entering namespaces.
@@ -24,17 +25,21 @@ pub enum EnterStep {
     Join(usize, crate::spec::namespaces::Kind),
     /// Join several namespaces of the container's first process.
     JoinProcess(u64),
+    /// Join a namespace of the first process, which hands it over.
+    JoinFirst(crate::spec::namespaces::Kind),
     /// Make a user namespace after others were joined.
     NewUserNamespace,
-    /// Make a mount namespace that is the host's root's.
+    /// Make a mount namespace. That of who has another user namespace than what it
+    /// copies has all mounts locked.
     NewMountNamespace,
     /// What is made belongs to this user and group of the host, with all privileges
     /// kept: an idmapped mount takes files from those alone whom it maps.
     FileSystemIds(u32),
     /// A part of the root file system that the host's root makes.
     Root(Box<RootStep>),
-    /// Join the user namespace that the runtime made for the container.
-    JoinGiven,
+    /// Wait until the mounter has done its steps; the container's terminal comes from
+    /// there.
+    AwaitMounts,
     /// Wait until systemd has put the process into its cgroup.
     AwaitCgroup,
     /// Wait until the runtime traces this process, which it may as long as the
@@ -86,14 +91,14 @@ impl fmt::Display for EnterStep {
                     crate::spec::namespaces::names(*flags)
                 )
             }
-            EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
-            EnterStep::NewMountNamespace => {
-                f.write_str("make a mount namespace of the host's root")
+            EnterStep::JoinFirst(kind) => {
+                write!(f, "join the {} namespace of the first process", kind.name())
             }
-            EnterStep::FileSystemIds(0) => f.write_str("make files as root of the host again"),
+            EnterStep::NewUserNamespace => f.write_str("make a user namespace"),
+            EnterStep::NewMountNamespace => f.write_str("make a mount namespace"),
             EnterStep::FileSystemIds(id) => write!(f, "make files as user and group {id}"),
             EnterStep::Root(step) => f.write_str(&step.describe(&[])),
-            EnterStep::JoinGiven => f.write_str("join the container's own user namespace"),
+            EnterStep::AwaitMounts => f.write_str("wait for the mounter"),
             EnterStep::AwaitCgroup => f.write_str("wait until systemd has put it into its cgroup"),
             EnterStep::AwaitTracer => f.write_str("wait until capsid traces it"),
             EnterStep::IdMaps => f.write_str("wait for the id maps"),
@@ -176,6 +181,9 @@ pub enum RootStep {
         /// Who owns the terminal.
         uid: u32,
     },
+    /// Open the terminal that the mounter has opened by the container's own mount:
+    /// by another it has no name inside.
+    NamedTerminal,
     /// Wait until the runtime has run the prestart and createRuntime hooks: they
     /// find the mounts made and the old root still there.
     RuntimeHooks,
@@ -202,31 +210,20 @@ pub enum RootStep {
     MoveRoot,
     /// Change the propagation of the container's root mount.
     RootPropagation(u64),
+    /// Change the propagation of a mount that the mounter has made: in a copy, what was
+    /// shared is a slave, and what was unbindable is lost.
+    MountPropagation {
+        /// Its mount point in the container.
+        path: CString,
+        /// `MS_*` flags.
+        flags: u64,
+    },
     /// Make the directory that the program starts in, if it is missing.
     WorkingDirectory(CString),
     /// Files that only the program is to know.
     Secrets(SecretsStep),
     /// The Landlock ruleset, or one of its rules.
     Fence(FenceStep),
-}
-
-/// A device node to make or bind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceStep {
-    /// Its path in the container.
-    pub path: CString,
-    /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO`, with permission bits.
-    pub mode: u32,
-    /// Major number.
-    pub major: u32,
-    /// Minor number.
-    pub minor: u32,
-    /// Its owner in the container.
-    pub uid: u32,
-    /// Its group in the container.
-    pub gid: u32,
-    /// Bind the host's node instead of making one: mknod(2) is refused in a user namespace.
-    pub bind: bool,
 }
 
 /// A hook that the child runs inside the container's namespaces.
@@ -265,9 +262,7 @@ impl RootStep {
                 format!("attach the root file system {}, idmapped", Text(path))
             }
             RootStep::AttachInherited => "attach the root file system that is there".into(),
-            RootStep::ExpectRoot { .. } => {
-                "look whether it is the directory that was measured".to_owned()
-            }
+            RootStep::ExpectRoot { .. } => "look whether it is what was measured".into(),
             RootStep::BecomeRoot => "become user 0 and group 0 of the user namespace".into(),
             RootStep::Mount(mount) => mount.describe(sources),
             RootStep::Device(device) => device.to_string(),
@@ -287,6 +282,7 @@ impl RootStep {
                 None => "open a terminal as /dev/console".into(),
             },
             RootStep::Terminal { .. } => "open a terminal".into(),
+            RootStep::NamedTerminal => "open the terminal by its name".into(),
             RootStep::RuntimeHooks => "wait for the prestart and createRuntime hooks".into(),
             RootStep::Hook(hook) => hook.to_string(),
             RootStep::Sysctl { file, value } => {
@@ -304,30 +300,10 @@ impl RootStep {
             RootStep::RootPropagation(flags) => {
                 format!("make the root mount {}", propagation(*flags))
             }
+            RootStep::MountPropagation { path, flags } => {
+                format!("make the mount {} {}", Text(path), propagation(*flags))
+            }
         }
-    }
-}
-
-impl fmt::Display for DeviceStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = Text(&self.path);
-        if self.bind {
-            return write!(f, "bind the host's {path}");
-        }
-        let kind = match self.mode & libc::S_IFMT {
-            libc::S_IFBLK => "block device",
-            libc::S_IFIFO => "fifo",
-            _ => "character device",
-        };
-        write!(
-            f,
-            "make {kind} {path} {}:{} (mode={:o},uid={},gid={})",
-            self.major,
-            self.minor,
-            self.mode & 0o7777,
-            self.uid,
-            self.gid
-        )
     }
 }
 

@@ -31,6 +31,20 @@ pub enum Cloned {
 /// `flags` may be any `CLONE_NEW*` and `CLONE_PARENT`. With a cgroup the child
 /// starts in it and never runs outside its limits.
 pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    clone_process(flags, cgroup, None)
+}
+
+/// The same without flags, with this pid in the namespace that children get. Which pid
+/// is given next does not depend on it.
+pub fn clone_numbered(cgroup: Option<BorrowedFd<'_>>, pid: i32) -> Result<Cloned> {
+    clone_process(0, cgroup, Some(pid))
+}
+
+fn clone_process(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    number: Option<i32>,
+) -> Result<Cloned> {
     let mut pidfd = -1i32;
     // SAFETY: all zero bytes are a valid clone_args: no flags and no pointers.
     let mut arguments: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -46,9 +60,13 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
+    if let Some(number) = &number {
+        arguments.set_tid = std::ptr::from_ref(number) as u64;
+        arguments.set_tid_size = 1;
+    }
     // SAFETY: without CLONE_VM the child gets a copy of the memory and of this stack, so it
     // returns from here as fork's child does; the runtime has one thread, so no lock
-    // is held; `arguments` and `pidfd` live through the call.
+    // is held; `arguments`, `pidfd` and `number` live through the call.
     let pid = unsafe {
         call(
             Sysno::clone3,

@@ -113,7 +113,7 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 2,
             // What the host's root makes, in a network that is joined or in none.
             EnterStep::NewMountNamespace | EnterStep::FileSystemIds(_) | EnterStep::Root(_) => 3,
-            EnterStep::NewUserNamespace | EnterStep::JoinGiven => 4,
+            EnterStep::NewUserNamespace => 4,
             EnterStep::IdMaps => 5,
             EnterStep::TimeOffsets(_) => 6,
             EnterStep::Label(_) => 8,
@@ -122,7 +122,9 @@ fn namespaces_are_entered_while_privileges_allow() {
             | EnterStep::AwaitClass
             | EnterStep::AwaitTracer
             | EnterStep::NewCgroupNamespace
-            | EnterStep::NetDevices => 10,
+            | EnterStep::NetDevices
+            | EnterStep::JoinFirst(_)
+            | EnterStep::AwaitMounts => 10,
         });
         in_order(&plan.enter.first, |step| match step {
             // Whatever a step costs is counted, and limited.
@@ -134,19 +136,20 @@ fn namespaces_are_entered_while_privileges_allow() {
             EnterStep::Join(..) | EnterStep::JoinProcess(_) => 4,
             EnterStep::NewCgroupNamespace => 5,
             EnterStep::NetDevices => 6,
+            // Namespaces are as they will be shown, and then there is something to copy.
+            EnterStep::AwaitMounts => 7,
+            EnterStep::NewMountNamespace => 8,
             EnterStep::NewUserNamespace
-            | EnterStep::NewMountNamespace
+            | EnterStep::JoinFirst(_)
             | EnterStep::FileSystemIds(_)
             | EnterStep::Root(_)
-            | EnterStep::JoinGiven
             | EnterStep::TimeOffsets(_)
             | EnterStep::Label(_)
             | EnterStep::CloseDescriptors(_) => 9,
         });
         let user = Kind::User.flag();
         let joiner = &plan.enter.joiner;
-        let given = joiner.contains(&EnterStep::JoinGiven);
-        if given || joiner.contains(&EnterStep::NewUserNamespace) {
+        if joiner.contains(&EnterStep::NewUserNamespace) {
             assert_eq!(plan.enter.new & user, 0, "one user namespace, not two");
         } else if plan.ids.is_some() {
             assert_ne!(
@@ -158,47 +161,59 @@ fn namespaces_are_entered_while_privileges_allow() {
     });
 }
 
+fn place(step: &RootStep) -> u8 {
+    match step {
+        // Before anything is found by a path.
+        RootStep::ExpectNamespaceRoot => 0,
+        // Nothing that is mounted from here on may reach the host.
+        RootStep::Propagation(_) | RootStep::PrivateParent(_) => 1,
+        // With the caller's ids: container root may not reach the source.
+        RootStep::OpenSource(_) => 1,
+        RootStep::AttachRoot { .. } | RootStep::AttachInherited | RootStep::ExpectRoot { .. } => 2,
+        RootStep::AttachMapped { .. } => panic!("the joiner's"),
+        // What is made from here on belongs to the container.
+        RootStep::BecomeRoot => 3,
+        RootStep::Mount(_) | RootStep::MountPropagation { .. } => 4,
+        RootStep::Device(_) => 6,
+        RootStep::Link { .. } => 7,
+        RootStep::Console { .. } | RootStep::Terminal { .. } | RootStep::NamedTerminal => 8,
+        // Hooks may still mount; what they mount is masked as well.
+        RootStep::RuntimeHooks => 9,
+        RootStep::Hook(_) => 10,
+        // In the program's file system as hooks leave it, while it can be written.
+        RootStep::WorkingDirectory(_) => 11,
+        // Hooks are not to know them; their place may be read-only later.
+        RootStep::Secrets(_) => 11,
+        RootStep::ReadonlyMount(_) => 11,
+        RootStep::Sysctl { .. } => 11,
+        RootStep::Mask(_) => 12,
+        RootStep::ReadonlyPath(_) => 13,
+        RootStep::ReadonlyRoot => 14,
+        RootStep::Pivot | RootStep::MoveRoot => 15,
+        RootStep::RootPropagation(_) => 16,
+        // What the program will see is what the rules are for.
+        RootStep::Fence(FenceStep::Ruleset(_)) => 17,
+        RootStep::Fence(_) => 18,
+    }
+}
+
+/// What the mounter does of building a root.
+fn mounted(plan: &Plan) -> Vec<RootStep> {
+    let steps = plan.enter.mounter.iter();
+    let root = steps.filter_map(|step| match step {
+        EnterStep::Root(step) => Some((**step).clone()),
+        _ => None,
+    });
+    root.collect()
+}
+
 #[test]
 fn the_root_file_system_is_built_from_the_outside_in() {
     every_plan(|plan| {
-        in_order(&plan.root, |step| match step {
-            // Before anything is found by a path.
-            RootStep::ExpectNamespaceRoot => 0,
-            // Nothing that is mounted from here on may reach the host.
-            RootStep::Propagation(_) | RootStep::PrivateParent(_) => 1,
-            // With the caller's ids: container root may not reach the source.
-            RootStep::OpenSource(_) => 1,
-            RootStep::AttachRoot { .. }
-            | RootStep::AttachInherited
-            | RootStep::ExpectRoot { .. } => 2,
-            RootStep::AttachMapped { .. } => panic!("the joiner's"),
-            // What is made from here on belongs to the container.
-            RootStep::BecomeRoot => 3,
-            RootStep::Mount(_) => 4,
-            RootStep::Device(_) => 6,
-            RootStep::Link { .. } => 7,
-            RootStep::Console { .. } | RootStep::Terminal { .. } => 8,
-            // Hooks may still mount; what they mount is masked as well.
-            RootStep::RuntimeHooks => 9,
-            RootStep::Hook(_) => 10,
-            // In the program's file system as hooks leave it, while it can be written.
-            RootStep::WorkingDirectory(_) => 11,
-            // Hooks are not to know them; their place may be read-only later.
-            RootStep::Secrets(_) => 11,
-            RootStep::ReadonlyMount(_) => 11,
-            RootStep::Sysctl { .. } => 11,
-            RootStep::Mask(_) => 12,
-            RootStep::ReadonlyPath(_) => 13,
-            RootStep::ReadonlyRoot => 14,
-            RootStep::Pivot | RootStep::MoveRoot => 15,
-            RootStep::RootPropagation(_) => 16,
-            // What the program will see is what the rules are for.
-            RootStep::Fence(FenceStep::Ruleset(_)) => 17,
-            RootStep::Fence(_) => 18,
-        });
+        in_order(&plan.root, place);
+        in_order(&mounted(plan), place);
         let pivots = |step: &RootStep| matches!(step, RootStep::Pivot | RootStep::MoveRoot);
-        let makes_user =
-            |step: &EnterStep| matches!(step, EnterStep::JoinGiven | EnterStep::NewUserNamespace);
+        let makes_user = |step: &EnterStep| matches!(step, EnterStep::NewUserNamespace);
         let user =
             plan.enter.new & Kind::User.flag() != 0 || plan.enter.joiner.iter().any(makes_user);
         // The kernel gives nobody in a chroot a user namespace.
@@ -212,7 +227,7 @@ fn the_root_file_system_is_built_from_the_outside_in() {
             )
         };
         let made = |step: &RootStep| matches!(step, RootStep::Mount(_) | RootStep::Link { .. });
-        let in_existing = !plan.root.iter().any(made);
+        let in_existing = !plan.root.iter().chain(&mounted(plan)).any(made);
         assert_eq!(count(&plan.root, pivots), usize::from(!in_existing));
         assert_eq!(count(&plan.root, attaches), usize::from(!in_existing));
     });
@@ -322,25 +337,54 @@ fn a_filter_can_be_loaded_and_leaves_no_privilege_behind() {
     });
 }
 
-/// What the host's root attaches, the container's root finds locked. It is made by
-/// a process that may do anything, so it is over before anything of the container.
+/// What the host's root attaches, the container's root finds locked: it is all there
+/// before the container's mount namespace is, and nothing is attached after.
 #[test]
-fn what_the_hosts_root_makes_comes_before_the_containers_user_namespace() {
+fn what_is_mounted_is_mounted_before_the_container_copies_it() {
     let mut given = 0;
     every_plan(|plan| {
-        let joiner = &plan.enter.joiner;
-        let at = |wanted: &EnterStep| joiner.iter().position(|step| step == wanted);
-        let Some(join) = at(&EnterStep::JoinGiven) else {
-            assert!(at(&EnterStep::NewMountNamespace).is_none());
+        let enter = &plan.enter;
+        let new = |steps: &[EnterStep]| steps.contains(&EnterStep::NewMountNamespace);
+        if enter.mounter.is_empty() {
+            assert!(!new(&enter.joiner) && !new(&enter.first));
             return;
-        };
+        }
         given += 1;
-        let attach = |step: &EnterStep| matches!(step, EnterStep::Root(step) if matches!(**step, RootStep::AttachMapped { .. }));
-        let attach = joiner.iter().position(attach).unwrap();
-        assert!(at(&EnterStep::NewMountNamespace).unwrap() < attach);
-        assert!(attach < at(&EnterStep::FileSystemIds(0)).unwrap());
-        assert!(at(&EnterStep::FileSystemIds(0)).unwrap() < join);
-        assert_ne!(plan.enter.new & Kind::Mount.flag(), 0, "a copy, and locked");
+        let at = |wanted: fn(&EnterStep) -> bool| enter.joiner.iter().position(wanted).unwrap();
+        let attach = at(
+            |step| matches!(step, EnterStep::Root(step) if matches!(**step, RootStep::AttachMapped { .. })),
+        );
+        assert!(at(|step| *step == EnterStep::NewMountNamespace) < attach);
+        let user = Kind::User.flag();
+        assert_eq!(enter.new & (user | Kind::Mount.flag()), user);
+        let copy = [EnterStep::AwaitMounts, EnterStep::NewMountNamespace];
+        assert!(enter.first.ends_with(&copy), "a copy, and locked");
+        let joined = |kind| EnterStep::JoinFirst(kind);
+        assert_eq!(enter.mounter[0], joined(Kind::Pid), "the joiner's");
+        in_order(&enter.mounter, |step| match step {
+            EnterStep::JoinFirst(_) => 0,
+            EnterStep::FileSystemIds(_) => 1,
+            EnterStep::Hide => 2,
+            EnterStep::Root(_) => 3,
+            _ => panic!("{step}"),
+        });
+        assert!(enter.mounter.contains(&EnterStep::Hide));
+        for kind in [Kind::User, Kind::Mount] {
+            let stays = !enter.mounter.contains(&joined(kind));
+            assert!(stays, "it stays the host's root");
+        }
+        let attaches = |step: &RootStep| {
+            matches!(
+                step,
+                RootStep::Mount(_)
+                    | RootStep::Device(_)
+                    | RootStep::Console { .. }
+                    | RootStep::Mask(_)
+                    | RootStep::ReadonlyPath(_)
+                    | RootStep::Secrets(_)
+            )
+        };
+        assert_eq!(count(&plan.root, attaches), 0, "all is locked");
         assert!(plan.limits.is_empty(), "they are set before");
     });
     assert!(given >= 3, "{given} plans");
