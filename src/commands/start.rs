@@ -73,8 +73,11 @@ fn release(container: &Container, record: &Record) -> Result<()> {
             Some(ToParent::Executing) => executing = true,
             Some(ToParent::Messenger(messenger)) => delivery.expect(messenger),
             Some(ToParent::Listener(listener)) => {
+                delivery.await_end()?;
                 announce::listener(record, Status::Created.as_str(), record.pid, &listener)?;
-                delivery.complete(connection.as_fd())?;
+                protocol::proceed(connection.as_fd()).map_err(|failure| {
+                    Error::system("answer", "the container's first process", failure)
+                })?;
             }
             Some(ToParent::Failed { step, failure }) => {
                 let late = &record.late_steps;

@@ -35,6 +35,8 @@ pub fn load(filter: &FilterStep, socket: BorrowedFd<'_>) -> Result<()> {
         }
         other => {
             let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+            // Its parent is to be there as long as it is: see `Delivery::await_end`.
+            let _ = process::wait_readable(pidfd.as_fd(), None);
             other.and(Err(Failure::check(Check::BadMessage)))
         }
     }
@@ -85,8 +87,9 @@ impl Delivery {
         self.messenger = Some(messenger);
     }
 
-    /// The listener is where it is to be: waits until the messenger has ended, so
-    /// that nothing is left of it that the program could meet.
+    /// The messenger has brought all: waits until it has ended. The program must not
+    /// meet it, and when the process that it is a child of ends first, because nobody
+    /// takes the listener, what is left of it would stay the container's for ever.
     ///
     /// # Errors
     /// [`Error::System`] when it cannot be waited for.
@@ -97,15 +100,5 @@ impl Delivery {
         process::wait_readable(messenger.as_fd(), None)
             .map(drop)
             .map_err(|failure| Error::system("wait for", "the messenger", failure))
-    }
-
-    /// The same, and lets the process go on.
-    ///
-    /// # Errors
-    /// [`Error::System`] when the process cannot be answered.
-    pub fn complete(&mut self, socket: BorrowedFd<'_>) -> error::Result<()> {
-        self.await_end()?;
-        protocol::proceed(socket)
-            .map_err(|failure| Error::system("answer", "the container's first process", failure))
     }
 }

@@ -319,8 +319,8 @@ impl Launch<'_> {
                 }
                 Some(ToParent::Messenger(messenger)) => self.delivery.expect(messenger),
                 Some(ToParent::Listener(listener)) => {
-                    attendant.listener(self.pid, listener)?;
                     self.delivery.await_end()?;
+                    attendant.listener(self.pid, listener)?;
                     if let Some(tracer) = attendant.watchers().tracer {
                         // The messenger is traced as well, and there until it is waited for.
                         tracer.serve()?;
