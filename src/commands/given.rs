@@ -135,9 +135,9 @@ fn root_overlay(
     let layers = overlay::layers(&directory)?;
     let failed = |failure| format!("is an overlay that cannot be made anew ({failure})");
     if layers.upper.is_some() && !rootfs.overlays {
-        let key = format!("{} says \"userns\": \"overlay\"", PolicyFile::PATH);
         return Err(format!(
-            "is an overlay that can be written, and not even unless {key}"
+            "is an overlay that can be written, and {} does not say \"userns\": \"overlay\"",
+            PolicyFile::PATH
         ));
     }
     let begun = execute::overlay::begin(&layers, &directory, namespace);
