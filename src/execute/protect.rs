@@ -142,3 +142,35 @@ fn sealed_copy(exe: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     fd::seal(copy.as_fd(), SEALS)?;
     Ok(copy)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// A page that is in a pipe can still change. On a busy machine the kernel holds
+    /// some itself for a while.
+    #[test]
+    fn a_copy_is_sealed_once_nothing_holds_its_pages() {
+        let copy = memory_file().unwrap();
+        let mut file = File::from(copy.try_clone().unwrap());
+        file.write_all(&[7; 4096]).unwrap();
+        let again = File::open(format!("/proc/self/fd/{}", copy.as_raw_fd())).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let sent = fd::copy(again.as_fd(), writer.as_fd(), 4096);
+        assert_eq!(sent, Ok(4096));
+        drop(writer);
+        let mut holder = Command::new("sh")
+            .args(["-c", "sleep 0.5; exec cat"])
+            .stdin(reader)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        assert_eq!(fd::seal(copy.as_fd(), SEALS), Ok(()));
+        holder.wait().unwrap();
+    }
+}

@@ -388,20 +388,27 @@ pub fn memory_file(name: &CStr, flags: u32) -> Result<OwnedFd> {
     Ok(owned(fd))
 }
 
-/// Adds `F_SEAL_*` to a memory file.
+/// How often a seal is tried. Each time the kernel itself waits for about 0.1 s.
+const SEAL_ATTEMPTS: u32 = 20;
+
+/// Adds `F_SEAL_*` to a memory file. The kernel refuses `F_SEAL_WRITE` with EBUSY while
+/// anything holds one of its pages: a pipe, or the kernel itself when memory is short.
 pub fn seal(fd: BorrowedFd<'_>, seals: i32) -> Result<()> {
-    call_with_numbers(
-        Sysno::fcntl,
-        [
-            reg(fd.as_raw_fd()),
-            reg(libc::F_ADD_SEALS),
-            reg(seals),
-            0,
-            0,
-            0,
-        ],
-    )
-    .map(drop)
+    let arguments = [
+        reg(fd.as_raw_fd()),
+        reg(libc::F_ADD_SEALS),
+        reg(seals),
+        0,
+        0,
+        0,
+    ];
+    let mut attempts = 1..SEAL_ATTEMPTS;
+    loop {
+        match call_with_numbers(Sysno::fcntl, arguments) {
+            Err(failure) if failure.is(libc::EBUSY) && attempts.next().is_some() => {}
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// The `F_SEAL_*` of a memory file; an error for any other file.
