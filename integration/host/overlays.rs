@@ -610,7 +610,10 @@ fn a_record_that_cannot_be_used(test: &Test) {
         .output()
         .failure()
         .says(&["another version"]);
+    let range = format!("/run/capsid-ids/{}", record["ids"]);
+    assert!(Path::new(&range).exists(), "{range}");
     engine.delete();
+    assert!(!Path::new(&range).exists(), "{range} was left behind");
 }
 
 pub(crate) fn reasons_for_none_all_the_same(test: &Test) {

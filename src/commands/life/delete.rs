@@ -123,7 +123,7 @@ fn clear(cgroup: &Cgroup) -> Result<()> {
 }
 
 /// Removes a container whose record cannot be used, with what the record still
-/// tells: another version's names its process, cgroup and overlay as this one's does.
+/// tells: another version's names its process, cgroup, overlay and ids as this one's does.
 fn salvage(container: &Container) -> Result<()> {
     let record = container.load_raw().unwrap_or(Value::Null);
     let pid = record
@@ -152,5 +152,10 @@ fn salvage(container: &Container) -> Result<()> {
         .filter(OverlayRecord::is_named_so);
     let rootfs = record.get("rootfs").and_then(Value::as_str);
     overlay::undo(overlay.as_ref(), Path::new(rootfs.unwrap_or_default()))?;
+    let first = record.get("ids").and_then(Value::as_u64);
+    if let Some(first) = first.and_then(|first| u32::try_from(first).ok()) {
+        // Taken back only where this container holds it.
+        state::give_back(first, container.path());
+    }
     container.remove()
 }
