@@ -8,21 +8,18 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::error::{Check, Failure};
+use crate::spec::namespaces::Kind;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::{Result, process};
+
+use super::own_namespace;
 
 /// Joins the mount namespace that this process is in, which leads to its root, and
 /// refuses when that is another root than before. The process goes no further then.
 pub(super) fn expect(procfs: BorrowedFd<'_>) -> Result<()> {
     let before = root()?;
-    // A magic link, as every namespace file is.
-    let namespace = fd::open(
-        At::Dir(procfs),
-        c"self/ns/mnt",
-        libc::O_RDONLY,
-        Resolve::ANY,
-    )?;
-    process::join_namespace(namespace.as_fd(), libc::CLONE_NEWNS.cast_unsigned().into())?;
+    let namespace = own_namespace::open(procfs, Kind::Mount)?;
+    process::join_namespace(namespace.as_fd(), Kind::Mount.flag())?;
     match root()? == before {
         true => Ok(()),
         false => Err(Failure::check(Check::CalledInChroot)),

@@ -6,6 +6,7 @@ use crate::error::Failure;
 use crate::plan::reach::RouteRule;
 use crate::plan::steps::LabelStep;
 use crate::plan::{EnterStep, ExecStep, Plan, ProcessStep};
+use crate::spec::namespaces::Kind;
 use crate::sys::fd::{self, At, Resolve};
 use crate::sys::process::{self, Cloned};
 use crate::sys::restrict::{self, CapabilitySets};
@@ -13,7 +14,7 @@ use crate::sys::{Result, guard, net, signal, socket};
 
 use super::handles::Handles;
 use super::protocol::{self, ToParent};
-use super::{fence, hand_over, hooks_inside, init, mounter, net_devices, program, root};
+use super::{fence, hand_over, hooks_inside, init, mounter, own_namespace, program, root};
 
 /// Exit status of a child that failed and said why.
 pub(super) const FAILED: i32 = 1;
@@ -192,7 +193,7 @@ impl Walk<'_> {
                 process::unshare(u64::from(libc::CLONE_NEWCGROUP.cast_unsigned()))
             }
             EnterStep::NetDevices => {
-                let namespace = net_devices::own_namespace(self.handles.procfs.as_fd())?;
+                let namespace = own_namespace::open(self.handles.procfs.as_fd(), Kind::Network)?;
                 self.ask(&ToParent::NetDevices(namespace))
             }
             EnterStep::Label(label) => self.label(label),

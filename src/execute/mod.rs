@@ -21,6 +21,7 @@ pub mod lookup;
 mod mounter;
 pub mod net_devices;
 pub mod overlay;
+mod own_namespace;
 pub mod parent;
 pub mod pasta;
 pub mod program;

@@ -9,7 +9,6 @@
 //! is the host's, and it is not dumpable. Besides it, only the first process is there, and
 //! that runs nothing of the image before the mounter has ended.
 
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Check, Failure};
@@ -20,7 +19,7 @@ use crate::sys::fd::{self, At, Resolve};
 use crate::sys::process::{self, Cloned};
 
 use super::child::{FAILED, Walk, step_number};
-use super::protocol;
+use super::{own_namespace, protocol};
 
 /// The pid of the mounter inside. It is free again before the program runs, and the
 /// next process gets it as if nobody had had it.
@@ -81,9 +80,7 @@ pub(super) fn await_mounts(walk: &mut Walk<'_>) -> Result<()> {
     protocol::proceed(connection)?;
     for step in &walk.plan.enter.mounter {
         if let EnterStep::JoinFirst(kind) = step {
-            // A namespace file is a magic link, so it cannot be opened with the usual care.
-            let procfs = At::Dir(walk.handles.procfs.as_fd());
-            let namespace = fd::open(procfs, file(*kind), libc::O_RDONLY, Resolve::ANY)?;
+            let namespace = own_namespace::open(walk.handles.procfs.as_fd(), *kind)?;
             protocol::proceed_with(connection, namespace.as_fd())?;
         }
     }
@@ -95,17 +92,4 @@ pub(super) fn await_mounts(walk: &mut Walk<'_>) -> Result<()> {
     walk.terminal = terminal;
     walk.mounter = None;
     Ok(())
-}
-
-fn file(kind: Kind) -> &'static CStr {
-    match kind {
-        Kind::Pid => c"self/ns/pid",
-        Kind::Ipc => c"self/ns/ipc",
-        Kind::Network => c"self/ns/net",
-        Kind::Cgroup => c"self/ns/cgroup",
-        Kind::User => c"self/ns/user",
-        Kind::Uts => c"self/ns/uts",
-        Kind::Time => c"self/ns/time",
-        Kind::Mount => c"self/ns/mnt",
-    }
 }

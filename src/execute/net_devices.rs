@@ -6,12 +6,14 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::own_namespace;
 use super::parent::open_procfs;
 use crate::error::{Error, Failure, Result};
 use crate::log;
 use crate::plan::net_devices::NetDevice;
 use crate::plan::netlink::{self, Address, Link};
-use crate::sys::fd::{self, At, Resolve};
+use crate::spec::namespaces::Kind;
+use crate::sys::fd;
 use crate::sys::{self, net, process};
 
 /// Makes sure that each is there, before anything is done.
@@ -59,7 +61,7 @@ impl Borrowed {
     /// # Errors
     /// [`Error::Missing`] and [`Error::System`], with the interface.
     pub fn take(devices: &[NetDevice], namespace: OwnedFd) -> Result<Self> {
-        let own = own_namespace(open_procfs()?.as_fd())
+        let own = own_namespace::open(open_procfs()?.as_fd(), Kind::Network)
             .map_err(|failure| Error::system("open", "the own network namespace", failure))?;
         refuse_same(&own, &namespace)?;
         let socket = routing_in(&own, &namespace)?;
@@ -246,15 +248,4 @@ fn refuse_same(own: &OwnedFd, other: &OwnedFd) -> Result<()> {
         missing: "the path of its network namespace leads to that of capsid itself".into(),
         repair: "name another namespace in linux.namespaces, or leave out linux.netDevices".into(),
     })
-}
-
-/// The network namespace of the calling process, as a descriptor.
-pub fn own_namespace(procfs: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-    // A namespace file is a magic link, so it cannot be opened with the usual care.
-    fd::open(
-        At::Dir(procfs),
-        c"self/ns/net",
-        libc::O_RDONLY,
-        Resolve::ANY,
-    )
 }
