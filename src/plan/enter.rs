@@ -196,6 +196,11 @@ impl Enter {
     }
 }
 
+/// Whether one more process takes a joiner: a pid namespace is for children only.
+pub fn exec_has_joiner(differing: u64) -> bool {
+    differing & Kind::Pid.flag() != 0
+}
+
 /// Plans how one more process enters a running container.
 ///
 /// `differing` are the namespaces recorded at create. What is `early` is done before
@@ -225,11 +230,11 @@ pub fn for_exec(
         differing,
         ..Enter::default()
     };
-    if differing & Kind::Pid.flag() == 0 {
-        enter.first = steps;
-    } else {
+    if exec_has_joiner(differing) {
         enter.joiner = steps;
         enter.first.push(EnterStep::Hide);
+    } else {
+        enter.first = steps;
     }
     Ok(enter)
 }

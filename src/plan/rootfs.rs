@@ -143,10 +143,7 @@ fn beginning(
 ) -> Result<Vec<RootStep>, Problem> {
     let at = "/linux/rootfsPropagation";
     let mut steps = Vec::new();
-    let namespaces = frame.setting.namespaces;
-    let new_user =
-        frame.setting.staged || namespaces.has(Kind::User) && !namespaces.joins(Kind::User);
-    if !new_user {
+    if !frame.setting.namespaces.makes(Kind::User) {
         // To whoever is in a chroot the kernel gives no user namespace.
         steps.push(RootStep::ExpectNamespaceRoot);
     }

@@ -50,7 +50,7 @@ pub struct Target {
 pub fn for_exec(process: &Process, facts: &Facts, target: &Target) -> Planned {
     let (initial, last) = affinities(process).map_err(one)?;
     let in_user_namespace = target.differing & Kind::User.flag() != 0;
-    let has_joiner = target.differing & Kind::Pid.flag() != 0;
+    let has_joiner = enter::exec_has_joiner(target.differing);
     let loses_privilege = in_user_namespace || has_joiner;
     let available = available(in_user_namespace, facts);
     let surroundings = Surroundings {
